@@ -1,0 +1,1 @@
+"""Records, plug-ins, the orchestrator and the experiment."""

@@ -1,0 +1,172 @@
+"""A run's directory: where it is, and who the run is. Called on the thread that starts or reads a run.
+
+    <dir>/<project>/<run_id>/
+        run.json                      the identity, written once (`RunIdentity`)
+        <writer>.log                  a writer's lines: who writes, series, parameters, text, the end
+        <writer>-000000.seg …         a writer's scalars
+        media/  artifacts/            files that records refer to
+        delivery/<backend>/           cursor.json, rejected.jsonl, state.json
+
+Directories are 0700 and files 0600: a run can hold what its owner would not show to the other users of the host.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, final
+
+from tracelet.errors import CorruptJournalError
+from tracelet.journal.format import FORMAT_VERSION, IDENTITY_FILE, check_version
+from tracelet.utils.names import safe_directory_name
+
+_ID_ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"  # Without l, o, 0 and 1, which are taken for one another.
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """Who a run is. Never changes.
+
+    Attributes:
+        uuid: 32 hex digits; with segment and slot it identifies a record in the whole world.
+        run_id: What the user calls it; unique in its project.
+        name: The experiment's name, as it was given.
+        project: The project, as it was given.
+        created_ns: Unix time in nanoseconds.
+    """
+
+    uuid: str
+    run_id: str
+    name: str
+    project: str
+    created_ns: int
+
+
+def new_run_id() -> str:
+    """A short id that is easy to type: 8 letters and digits, 40 bits."""
+    return "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
+
+
+@final
+class RunDirectory:
+    """The paths of one run, and its identity."""
+
+    def __init__(self, path: Path, identity: RunIdentity) -> None:
+        self.path = path
+        self.identity = identity
+
+    @classmethod
+    def at(cls, root: Path, project: str, run_id: str, name: str) -> RunDirectory:
+        """The directory of a run: that of the run that is there already, or one that `ensure` will make.
+
+        Raises:
+            CorruptJournalError: There is a run, and its identity can't be read.
+            UnsupportedVersionError: There is a run of a newer Tracelet.
+        """
+        path = Path(os.path.abspath(root)) / safe_directory_name(project) / safe_directory_name(run_id)
+        if (path / IDENTITY_FILE).exists():
+            return cls.open(path)
+        return cls(path, RunIdentity(uuid.uuid4().hex, run_id, name, project, time.time_ns()))
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """The directory of a run that is there.
+
+        Raises:
+            CorruptJournalError: `run.json` is missing, or is not what it should be.
+            UnsupportedVersionError: A newer Tracelet wrote it.
+        """
+        file = path / IDENTITY_FILE
+        try:
+            fields = json.loads(file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise CorruptJournalError(f"{path} is no run that can be read: {error}") from error
+        if not isinstance(fields, dict):
+            raise CorruptJournalError(f"{file} does not hold a run's identity")
+        check_version(fields.pop("format", None), os.fspath(file))
+        try:
+            identity = RunIdentity(**{field: fields[field] for field in RunIdentity.__slots__})
+            bytes.fromhex(identity.uuid)
+            identity.created_ns + 0
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptJournalError(f"{file} does not hold a run's identity: {error!r}") from error
+        return cls(path, identity)
+
+    def ensure(self) -> None:
+        """Make the directory and its identity where they are missing: at the start, and after somebody deleted them.
+
+        Of several processes that start the same run at once one wins; the others take its identity.
+
+        Raises:
+            OSError: The place can't be written to.
+            CorruptJournalError: Another process's identity is there and can't be read.
+        """
+        file = self.path / IDENTITY_FILE
+        if file.exists():
+            return
+        make_private_directory(self.path)
+        text = json.dumps({"format": FORMAT_VERSION, **asdict(self.identity)}, indent=1) + "\n"
+        temporary = _write_temporary(file, text)
+        try:
+            os.link(temporary, file)  # Unlike a rename it fails where the file has come meanwhile.
+        except FileExistsError:
+            self.identity = RunDirectory.open(self.path).identity
+        except OSError:  # A filesystem without links.
+            os.replace(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def subdirectory(self, name: str) -> Path:
+        """A directory of the run (`media`, `artifacts`, `delivery/<backend>`), made where it is missing.
+
+        Raises:
+            OSError: The place can't be written to.
+        """
+        return make_private_directory(self.path / name)
+
+
+def make_private_directory(path: Path) -> Path:
+    """Make a directory and the missing ones above it, all of them 0700 (`Path.mkdir` gives the mode to the last only).
+
+    Raises:
+        OSError: The place can't be written to.
+    """
+    if not path.is_dir():
+        make_private_directory(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file as a whole: a reader, or a kill in between, sees the old text or the new one.
+
+    Raises:
+        OSError: The place can't be written to.
+    """
+    temporary = _write_temporary(path, text)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_temporary(path: Path, text: str) -> Path:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "x", encoding="utf-8", opener=_private) as file:
+            file.write(text)
+    except BaseException:  # Also for Ctrl-C: no temporary file stays behind.
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)

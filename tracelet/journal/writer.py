@@ -1,0 +1,496 @@
+"""Writes one process's part of a run.
+
+Threads:
+    any thread            `append`, `define`, `write_record`: also signal handlers, `__del__` and forked children.
+    tracelet-journal      `tend`, about once a second (see `journal.keeper`).
+    the experiment's      `open`, `close`.
+
+Guarantee: what `append` or `write_record` was given is in the kernel's hands when the call returns, so that no death of
+the process loses it. They never raise because of the disk and never wait for another thread: the one lock here is only
+ever *tried*, and who does not get it writes a line instead. Where the disk takes nothing, up to `_MAX_WAITING` lines are
+kept for its return; what is more is counted in `lost`, reported once, and marked in the log with a `gap`.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import itertools
+import logging
+import os
+import threading
+import time
+import uuid
+import weakref
+import zlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, final
+
+from tracelet.core.records import MetricType
+from tracelet.journal.directory import RunDirectory
+from tracelet.journal.format import (
+    CRC,
+    FORMAT_VERSION,
+    RECORD,
+    RECORD_BYTES,
+    SegmentHeader,
+    encode_line,
+    log_name,
+    segment_name,
+)
+from tracelet.journal.keeper import JournalKeeper
+from tracelet.journal.segment import MappedSegment, Segment, WrittenSegment, can_map, open_new, write_whole
+from tracelet.journal.status import ProcessIdentity
+
+logger = logging.getLogger(__name__)
+
+WriterRole = Literal["main", "attached", "child"]
+"""`main` started the run and tells its status; `attached` joined it from another process; `child` was forked."""
+
+JournalMode = Literal["auto", "map", "write"]
+
+MAX_SERIES: Final = 100_000
+"""Series beyond these are written as whole lines: slower, but the table of series stays bounded (about 30 MB)."""
+
+_FIRST_SEGMENT_BYTES: Final = 64 << 10  # 2,048 records: a short run stays small. Each next one is twice as large.
+_MAX_WAITING: Final = 10_000  # Lines; some MB.
+_DISK_BACKOFF_S: Final = 1.0
+_OPEN_TIMEOUT_S: Final = 0.1
+
+
+@final
+@dataclass(slots=True)
+class Series:
+    """A series of this writer.
+
+    Attributes:
+        key: Its number in this writer's records.
+        next_step: Gives the steps of the calls that name none: 0, 1, 2, …
+    """
+
+    key: int
+    name: str
+    type: MetricType
+    source: str | None
+    next_step: Callable[[], int] = field(default_factory=lambda: itertools.count().__next__)
+
+
+SeriesId = str | tuple[str, MetricType, str | None]
+"""A plain metric goes by its name alone, which is what the fast path looks up."""
+
+
+@final
+class JournalWriter:
+    """See the module docstring for threads and guarantees."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        *,
+        role: WriterRole = "main",
+        attempt: int = 1,
+        rank: int | None = None,
+        mode: JournalMode = "auto",
+        max_segment_bytes: int = 8 << 20,
+        sync_interval_s: float = 1.0,
+        heartbeat_s: float = 10.0,
+    ) -> None:
+        """Nothing touches the disk before `open`, or before the first record."""
+        self.run = run
+        self.series: dict[SeriesId, Series] = {}
+        self.lost = 0  # Records that could not be kept. `+=` holds no call, so CPython can't switch threads in it.
+        self._role: WriterRole = role
+        self._attempt = attempt
+        self._rank = rank
+        self._mode: JournalMode = mode
+        self._max_segment_bytes = max(max_segment_bytes, RECORD_BYTES)
+        self._sync_interval_s = sync_interval_s
+        self._heartbeat_s = heartbeat_s
+        self._closed = False
+        self._reset(parent=None)
+        _guard_forks()
+        _live_writers.add(self)
+
+    def _reset(self, parent: str | None) -> None:
+        """A new writer, with files of its own, that are made when they are needed."""
+        self.id = uuid.uuid4().hex
+        self._parent = parent
+        self._log: io.FileIO | None = None
+        self._log_torn = False  # The log ends in the middle of a line.
+        self._segment: Segment | None = None
+        self._spare: MappedSegment | None = None
+        self._segment_count = 0
+        self._next_key = itertools.count(1).__next__
+        self._growing = threading.Lock()
+        self._waiting: deque[bytes] = deque()
+        self._gap_reported = 0
+        self._retry_at_s = 0.0  # While the disk refuses: when to try again, by the monotonic clock.
+        self._in_trouble = False
+        self._keeper: JournalKeeper | None = None
+        self._write: Callable[[bytes], int] = _no_segment
+
+    # -- any thread ----------------------------------------------------------------------------------------------------
+
+    def append(self, key: int, step: int, value: float, time_ns: int | None = None) -> None:
+        """Write one scalar of a defined series.
+
+        Raises:
+            struct.error: `step` or `time_ns` is no integer of 64 bits, or `value` no number.
+        """
+        record = RECORD.pack(value, step, time_ns or _time_ns(), key)
+        record += _pack_crc(_crc32(record))
+        try:
+            self._write(record)
+        except (ValueError, OSError):
+            self._append_in_new_segment(record)
+
+    def define(self, identity: SeriesId) -> Series | None:
+        """The series of this identity, made where it is new; None where it can't be put on the disk now, or is one too
+        many: `write_record` takes its records.
+        """
+        known = self.series.get(identity)
+        if known is not None or len(self.series) >= MAX_SERIES:
+            return known
+        name, kind, source = (identity, MetricType.SCALAR, None) if isinstance(identity, str) else identity
+        series = Series(self._next_key(), name, kind, source)
+        # Its line comes before its first record. Of two threads that define it at once, one key stays without records.
+        if not self._write_line(self._series_line(series)):
+            return None
+        if len(self.series) == MAX_SERIES - 1:
+            logger.warning(
+                "The run %s has %d series; further ones are kept too, but each record costs some 10 µs more. Is a "
+                "changing value part of a metric's name?", self.run.identity.run_id, MAX_SERIES,
+            )  # fmt: skip
+        return self.series.setdefault(identity, series)
+
+    def write_record(
+        self,
+        name: str,
+        value: Any,
+        kind: MetricType,
+        *,
+        step: int | None = None,
+        time_ns: int | None = None,
+        source: str | None = None,
+        metadata: Any = None,
+    ) -> None:
+        """Write one record of any type as a line. `value` and `metadata` are JSON-like (see `core.values`)."""
+        fields: dict[str, Any] = {"type": kind.value, "name": name, "value": value, "step": step}
+        fields["time_ns"] = time_ns or _time_ns()
+        if source is not None:
+            fields["source"] = source
+        if metadata:
+            fields["metadata"] = metadata
+        self._write_or_keep(self._line("record", fields))
+
+    def position(self) -> tuple[int, int]:
+        """(segment, slot): how far the scalars of this writer have come."""
+        segment = self._segment
+        return (segment.index, segment.slots()) if segment is not None else (self._segment_count, 0)
+
+    # -- the experiment's thread -----------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Make the files now. Without this call the first record does; where it fails, each record tries again."""
+        # A signal handler that came into the middle of this waits in vain, so not for long.
+        if not self._growing.acquire(timeout=_OPEN_TIMEOUT_S):
+            return
+        try:
+            self._open_log()
+        except OSError as error:
+            self._refused(error)
+        finally:
+            self._growing.release()
+
+    def close(self) -> None:
+        """Write what waits, say that this writer has ended, and give unused space back."""
+        if self._closed:
+            return
+        if self._keeper is not None:
+            self._keeper.stop()
+        if self._log is not None:
+            self._retry_at_s = 0.0
+            self._write_waiting()
+            self._write_line(self._line("close", {"time_ns": _time_ns()}))
+        self._closed = True
+        self.lost += len(self._waiting)
+        self._waiting.clear()
+        self._write = _no_segment
+        segment, spare, log = self._segment, self._spare, self._log
+        self._spare, self._log = None, None
+        try:
+            if segment is not None:
+                segment.sync()
+                segment.close()
+            if spare is not None:
+                spare.discard()
+            if log is not None:
+                os.fdatasync(log.fileno())
+                log.close()
+        except OSError as error:
+            logger.warning("The run %s: the journal's last bytes may not be on the device: %s", self.run.path, error)
+
+    # -- the keeper's thread ---------------------------------------------------------------------------------------------
+
+    def tend(self, heartbeat: bool) -> None:
+        """Bring the files to the device, prepare the next segment, and notice a disk that came back or a run directory
+        that is gone.
+        """
+        log, segment = self._log, self._segment
+        if log is None:
+            return
+        try:
+            if not self._is_there(log):
+                self._start_over("somebody removed the run directory; what it held is gone, what comes is kept")
+                return
+            self._prepare_spare()
+            self._write_waiting()
+            os.fdatasync(log.fileno())
+            if segment is not None:
+                segment.sync()
+            if heartbeat:
+                os.utime(log.fileno())
+        except OSError as error:
+            self._start_over(f"the device reported {error}")
+        except ValueError:  # Another thread has closed one of the files meanwhile: nothing is left to do for it.
+            if not self._closed and log is self._log and segment is self._segment:
+                raise
+
+    # -- scalars: a new segment ------------------------------------------------------------------------------------------
+
+    def _append_in_new_segment(self, record: bytes) -> None:
+        """The segment is full, there is none yet, or the disk refuses."""
+        if self._closed:
+            self.lost += 1
+        elif time.monotonic() < self._retry_at_s or not self._growing.acquire(blocking=False):
+            # The disk is full; or another thread makes the segment right now, or a signal came in the middle of that.
+            self._keep_scalar_as_line(record)
+        else:
+            try:
+                self._grow(record)
+            except OSError as reason:
+                self._refused(reason)
+                self._keep_scalar_as_line(record)
+            finally:
+                self._growing.release()
+
+    def _grow(self, record: bytes) -> None:
+        """Write `record` into a new segment, or into the one that another thread has just made. With the lock held."""
+        if self._segment is not None:
+            try:
+                self._segment.write(record)
+                return
+            except (ValueError, OSError) as error:
+                logger.debug("the segment %d takes no more: %s", self._segment.index, error)
+        previous, segment = self._segment, self._new_segment()
+        segment.write(record)
+        self._segment, self._write = segment, segment.write
+        if self._keeper is not None:
+            if previous is not None:
+                self._keeper.retire(previous)
+            self._keeper.wake()  # It prepares the next one.
+
+    def _new_segment(self) -> Segment:
+        """The next segment, published.
+
+        Raises:
+            OSError: There is no room, or no place.
+        """
+        self._open_log()
+        index = self._segment_count
+        path = self.run.path / segment_name(self.id, index)
+        segment: Segment
+        if self._use_map():
+            spare, self._spare = self._spare, None
+            mapped = spare or self._new_mapped_segment()
+            mapped.publish(path, index)
+            segment = mapped
+        else:
+            segment = WrittenSegment(path, self._segment_header(), index)
+        self._segment_count = index + 1
+        return segment
+
+    def _new_mapped_segment(self) -> MappedSegment:
+        size = min(_FIRST_SEGMENT_BYTES << min(self._segment_count, 20), self._max_segment_bytes)
+        return MappedSegment(self.run.path, self._segment_header(), size - size % RECORD_BYTES)
+
+    def _segment_header(self) -> SegmentHeader:
+        return SegmentHeader(bytes.fromhex(self.run.identity.uuid), uuid.uuid4().bytes, os.getpid(), _time_ns())
+
+    def _use_map(self) -> bool:
+        if self._mode == "auto":
+            self._mode = "map" if can_map(self.run.path) else "write"
+        return self._mode == "map"
+
+    def _prepare_spare(self) -> None:
+        """Have the next segment ready, so that the thread that fills this one does not wait for the filesystem."""
+        wanted = self._segment is not None or self._in_trouble
+        if self._mode == "map" and self._spare is None and wanted and time.monotonic() >= self._retry_at_s:
+            try:
+                self._spare = self._new_mapped_segment()
+            except OSError as error:
+                self._refused(error)
+
+    def _keep_scalar_as_line(self, record: bytes) -> None:
+        value, step, time_ns, key = RECORD.unpack(record[: RECORD.size])
+        self._write_or_keep(self._line("scalar", {"key": key, "value": value, "step": step, "time_ns": time_ns}))
+
+    # -- lines -----------------------------------------------------------------------------------------------------------
+
+    def _line(self, kind: str, fields: dict[str, Any]) -> bytes:
+        return encode_line({"kind": kind, "at": self.position(), **fields})
+
+    def _series_line(self, series: Series) -> bytes:
+        fields = {"key": series.key, "name": series.name, "type": series.type.value, "source": series.source}
+        return self._line("series", fields)
+
+    def _open_log(self) -> None:
+        """Make the log where there is none. With the lock held.
+
+        Raises:
+            OSError: The place can't be written to.
+        """
+        if self._log is not None:
+            return
+        self.run.ensure()
+        path = self.run.path / log_name(self.id)
+        temporary = path.with_suffix(".tmp")
+        log = open_new(temporary)
+        try:
+            fields = {"format": FORMAT_VERSION, "run": self.run.identity.uuid, "writer": self.id, "role": self._role}
+            fields |= {"parent": self._parent, "attempt": self._attempt, "rank": self._rank, "time_ns": _time_ns()}
+            lines = [self._line("writer", fields | {"process": ProcessIdentity.own().fields()})]
+            lines += [self._series_line(series) for series in tuple(self.series.values())]
+            write_whole(log, b"".join(lines))
+            os.rename(temporary, path)  # Readers see a log only with its first line whole.
+        except BaseException:  # Also for Ctrl-C.
+            log.close()
+            temporary.unlink(missing_ok=True)
+            raise
+        self._log = log
+        if self._keeper is None:
+            self._keeper = JournalKeeper(self, self._sync_interval_s, self._heartbeat_s)
+            self._keeper.start()
+
+    def _write_line(self, line: bytes) -> bool:
+        """Whether the line is on the disk."""
+        if time.monotonic() < self._retry_at_s or self._closed:
+            return False
+        if self._log is None:
+            self.open()
+        log, torn = self._log, self._log_torn
+        if log is None:
+            return False
+        try:
+            write_whole(log, b"\n" + line if torn else line)
+        except OSError as error:
+            self._log_torn = True  # A newline of its own ends what may be half a line.
+            self._refused(error)
+            return False
+        except ValueError:  # `_start_over` has closed it meanwhile: the line goes to its successor.
+            return False
+        if torn:
+            self._log_torn = False
+        return True
+
+    def _write_or_keep(self, line: bytes) -> None:
+        if not self._waiting and self._write_line(line):
+            return
+        if len(self._waiting) < _MAX_WAITING and not self._closed:
+            self._waiting.append(line)
+        else:
+            self.lost += 1
+
+    def _write_waiting(self) -> None:
+        """Write the lines that the disk refused before. When all is well again, say so and mark the gap."""
+        while self._waiting:
+            if not self._write_line(self._waiting[0]):
+                return
+            self._waiting.popleft()
+        has_room = self._mode != "map" or self._spare is not None
+        if self._in_trouble and has_room and time.monotonic() >= self._retry_at_s:
+            lost = self.lost
+            if self._write_line(self._line("gap", {"lost": lost - self._gap_reported, "time_ns": _time_ns()})):
+                self._gap_reported, self._in_trouble = lost, False
+                logger.warning("The run %s is written again; %d records could not be kept", self.run.path, lost)
+
+    # -- trouble ---------------------------------------------------------------------------------------------------------
+
+    def _refused(self, error: OSError) -> None:
+        """The disk took nothing: leave it alone for a second, and say so on the change of state only."""
+        self._retry_at_s = time.monotonic() + _DISK_BACKOFF_S
+        if not self._in_trouble:
+            self._in_trouble = True
+            logger.warning(
+                "The run %s cannot be written: %s. The training goes on; %d records wait in memory, more are counted "
+                "as lost until it can be written again.", self.run.path, error, _MAX_WAITING,
+            )  # fmt: skip
+
+    def _is_there(self, log: io.FileIO) -> bool:
+        try:
+            found = os.stat(self.run.path / log_name(self.id))
+        except FileNotFoundError:
+            return False
+        return found.st_ino == os.fstat(log.fileno()).st_ino
+
+    def _start_over(self, reason: str) -> None:
+        """Go on in new files. The series keep their keys; the new log defines them again. On the keeper's thread."""
+        if not self._growing.acquire(blocking=False):
+            return  # The next round tries again.
+        log, files = self._log, [self._segment, self._spare]
+        try:
+            logger.warning("The run %s goes on in new files: %s", self.run.path, reason)
+            self._write, self._segment, self._spare, self._segment_count = _no_segment, None, None, 0
+            self._parent, self.id, self._log = self.id, uuid.uuid4().hex, None
+            self._open_log()
+        except OSError as error:
+            self._refused(error)
+        finally:
+            self._growing.release()
+        for file in (log, *files):
+            try:
+                if file is not None:
+                    file.close()
+            except OSError as error:
+                logger.debug("closing what is gone: %s", error)
+
+    # -- fork ------------------------------------------------------------------------------------------------------------
+
+    def _become_child(self) -> None:
+        """In a forked child: let go of everything that is the parent's, without a lock, and start anew when needed."""
+        log, segments, parent = self._log, (self._segment, self._spare), self.id
+        self.series.clear()
+        self.lost = 0
+        self._role = "child"
+        self._reset(parent)
+        try:
+            if log is not None:
+                log.close()
+            for segment in segments:
+                if segment is not None:
+                    segment.close(trim=False)
+        except (OSError, ValueError) as error:
+            logger.debug("letting go of the parent's files: %s", error)
+
+
+def _no_segment(record: bytes) -> int:
+    raise ValueError("there is no segment")
+
+
+_time_ns = time.time_ns
+_crc32 = zlib.crc32
+_pack_crc = CRC.pack
+
+_live_writers: weakref.WeakSet[JournalWriter] = weakref.WeakSet()
+
+
+@functools.cache  # Once a process: hooks of a fork can't be taken back.
+def _guard_forks() -> None:
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _after_fork_in_child() -> None:
+    for writer in list(_live_writers):
+        writer._become_child()  # noqa: SLF001  This function is a part of the class that has to stand outside.

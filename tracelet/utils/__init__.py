@@ -1,0 +1,1 @@
+"""Small helpers without state. Import them from their own module."""
