@@ -22,6 +22,7 @@ import os
 import re
 import reprlib
 import tomllib
+from abc import ABC
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -228,6 +229,7 @@ class TraceletSettings(BaseSettings):
         return {name: self._origins.get(name, "default") for name in type(self).model_fields}
 
 
+@final
 @dataclass(frozen=True)
 class _Layer:
     """What one source says: values and their origins by setting, and what is wrong with it."""
@@ -237,8 +239,8 @@ class _Layer:
     faults: list[str] = field(default_factory=list)
 
 
-class _EnvironmentSource(EnvSettingsSource):
-    """The variables as they are: text that should be JSON and is not goes on, and fails with all other faults."""
+class _VariableSource(EnvSettingsSource, ABC):
+    """Variables as they are: text that should be JSON and is not goes on, and fails with all other faults."""
 
     def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
         try:
@@ -247,8 +249,14 @@ class _EnvironmentSource(EnvSettingsSource):
             return value
 
 
-class _DotEnvSource(_EnvironmentSource, DotEnvSettingsSource):
-    """The same for a file."""
+@final
+class _EnvironmentSource(_VariableSource):
+    """The variables of the process."""
+
+
+@final
+class _DotEnvSource(_VariableSource, DotEnvSettingsSource):
+    """The variables of a file."""
 
 
 def _variable_layer(source: EnvSettingsSource, label: str, origin: str | None = None) -> _Layer:
@@ -263,14 +271,14 @@ def _variable_layer(source: EnvSettingsSource, label: str, origin: str | None = 
             spellings.setdefault(name, []).append(variable.upper())
         else:
             faults.append(f"{label} {variable.upper()}: {_advice(name, _PREFIX)}")
-    values = source()
+    values = {name: value for name, value in source().items() if name in spellings}  # a `.env` has others' too
     origins = {name: origin or f"environment {', '.join(spellings[name])}" for name in values}
     return _Layer(_with_plugin_keys(values), origins, faults)
 
 
 def _dotenv_layer() -> _Layer:
     try:
-        source = _DotEnvSource(TraceletSettings, env_file=".env", dotenv_filtering="only_existing")
+        source = _DotEnvSource(TraceletSettings, env_file=".env")
     except (OSError, ValueError) as error:
         return _Layer(faults=[f".env: cannot be read: {error}"])
     return _variable_layer(source, ".env variable", ".env")

@@ -3,15 +3,15 @@
 A source (a framework adapter, a collector, a plain loop) makes a `MetricData`; the journal keeps it; a delivery worker
 reads it back and hands it to a sink (a backend). The shape of `value` depends on `type` alone:
 
-| type                                    | `value` in a delivered record                                              |
-|-----------------------------------------|----------------------------------------------------------------------------|
-| SCALAR, SYSTEM                          | `float` (NaN and infinities as they are)                                   |
-| PARAMETER                               | `str`, `int`, `float`, `bool`, `None`, or a list or dict of these          |
-| TEXT                                    | `str`                                                                      |
-| HISTOGRAM                               | `{"edges": [n + 1 floats], "counts": [n floats]}`                          |
-| TABLE                                   | `{"columns": [str], "rows": [[…]]}`                                        |
-| ARTIFACT, IMAGE, FIGURE, AUDIO, VIDEO, TENSOR | `str`: the absolute path of a file or directory inside the run directory |
-| CUSTOM                                  | as PARAMETER; names under `tracelet/` are Tracelet's own (`TAG_PREFIX`, `STATUS_NAME`) |
+| type           | `value` in a delivered record                                                             |
+|----------------|-------------------------------------------------------------------------------------------|
+| SCALAR, SYSTEM | `float`; NaN and infinities as they are                                                   |
+| PARAMETER      | `str`, `int`, `float`, `bool`, `None`, or a list or dict of these                         |
+| TEXT           | `str`                                                                                     |
+| HISTOGRAM      | `{"edges": [n + 1 floats], "counts": [n floats], "nan": int, "inf": int}`                 |
+| TABLE          | `{"columns": [str], "rows": [[…]]}`                                                       |
+| CUSTOM         | as PARAMETER; names under `tracelet/` are Tracelet's own (`TAG_PREFIX`, `STATUS_NAME`, …) |
+| all others     | `str`: the absolute path of a file or directory inside the run directory                  |
 """
 
 from __future__ import annotations

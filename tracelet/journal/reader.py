@@ -1,15 +1,15 @@
 """Reads a run in the order in which it was logged, from any position, also while it is being written.
 
-Called on one thread at a time: that of a delivery worker, or of whoever loads a run. Nothing here writes, locks or maps a
-file, so that any number of readers can follow a training without its noticing.
+Called on one thread at a time: that of a delivery worker, or of whoever loads a run. Nothing here writes, locks or maps
+a file, so that any number of readers can follow a training without its noticing.
 
 Guarantee: the records of each writer come in their order, each once, none that was never written. A record that is
 damaged is skipped and counted, never an exception. Records of several writers (forked children, ranks) come writer by
 writer; between them there is no order.
 
-How lines and scalars are put together: first the scalars that are visible are read, then the lines. A line says how far
-the scalars had come when it was written (`at`). So it comes after all scalars before `at`; and a scalar may go out once
-all lines that were visible *after* it was read are known.
+How lines and scalars are put together: a line says how far the scalars had come when it was written (`at`). So it goes
+out after all visible scalars before `at`. And a scalar goes out before a line that is known to be later; or, with no
+line left, once the log has been read to its end *after* the scalar was.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 from tracelet.core.records import MetricData, MetricType
-from tracelet.errors import CorruptJournalError
+from tracelet.errors import CorruptJournalError, JournalError
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.format import (
-    EMPTY_SLOT,
     HEADER_BYTES,
     RECORD_BYTES,
     SegmentHeader,
+    are_whole,
     check_version,
     decode_line,
-    decode_record,
+    decode_lines,
+    decode_slots,
     log_name,
     segment_name,
+    used_part,
     writer_of_log,
 )
 
@@ -63,15 +65,29 @@ class Position:
 @final
 @dataclass(slots=True)
 class Damage:
-    """What could not be read, so far."""
+    """What could not be read, so far.
 
-    records: int = 0  # Slots with a wrong CRC.
-    holes: int = 0  # Slots that were passed over empty: pages that a power loss took.
+    Attributes:
+        records: Slots that hold something else than a whole record.
+        holes: Slots that are empty though a later one is not: pages that a power loss took.
+        lines: Lines of a log.
+        files: Names of segments and logs that are missing, unreadable, or none of ours.
+    """
+
+    records: int = 0
+    holes: int = 0
     lines: int = 0
-    files: list[str] = field(default_factory=list)  # Segments and logs that are none.
+    files: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.records or self.holes or self.lines or self.files)
+
+    def add(self, other: Damage) -> None:
+        """Count what `other` has counted."""
+        self.records += other.records
+        self.holes += other.holes
+        self.lines += other.lines
+        self.files += (name for name in other.files if name not in self.files)
 
 
 @final
@@ -90,11 +106,51 @@ class Entry:
     after: Position
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     fields: dict[str, Any]
     at: tuple[int, int]
     end: int
+
+
+class _Scalar(NamedTuple):
+    place: tuple[int, int]  # (segment, slot)
+    value: float
+    step: int
+    time_ns: int
+    key: int
+
+
+class Block(NamedTuple):
+    """A piece of a segment.
+
+    Attributes:
+        data: The slots up to the last one that has anything in it; the last may be incomplete.
+        slots: How many slots the file has there, empty ones included.
+    """
+
+    data: bytes
+    slots: int
+
+
+def read_block(path: Path, slot: int, count: int) -> Block:
+    """Read up to `count` slots of a segment, from `slot` on.
+
+    Raises:
+        OSError: The file can't be read, or is not there.
+        CorruptJournalError: It is no segment.
+        UnsupportedVersionError: A newer Tracelet wrote it.
+    """
+    with open(path, "rb", buffering=0) as file:
+        SegmentHeader.decode(file.read(HEADER_BYTES), os.fspath(path))
+        start = file.seek(HEADER_BYTES + slot * RECORD_BYTES)
+        data = file.read(count * RECORD_BYTES)
+        used = used_part(data)
+        if not are_whole(used):
+            # The writer may have gone on between the copying of one page and of the next. A slot that was empty then,
+            # with a later one that was not, is filled now.
+            file.seek(start)
+            used = file.read(len(used))
+        return Block(used, -(-len(data) // RECORD_BYTES))
 
 
 @final
@@ -104,34 +160,52 @@ class WriterReader:
     def __init__(self, directory: Path, writer: str, position: Position | None = None) -> None:
         self.writer = writer
         self.damage = Damage()
+        self.series: dict[int, tuple[str, MetricType, str | None]] = {}
+        """Name, type and source of each key, as far as the log has been read."""
         self._directory = directory
         self._position = Position()
         self._lines: deque[_Line] = deque()
         self._read_bytes = 0  # Of the log, up to the end of the last whole line.
-        self._saw_all_lines = False
-        self._slots: deque[tuple[tuple[int, int], tuple[float, int, int, int]]] = deque()
-        self._next_slot = (0, 0)
-        self.series: dict[int, tuple[str, MetricType, str | None]] = {}
-        """Name, type and source of each key, as far as the log has been read."""
-        if position is not None:
-            self._seek(position)
+        self._saw_all_lines = False  # The log has been read to its end since the queued scalars were read.
+        self._scalars: deque[_Scalar] = deque()
+        self._next_place = (0, 0)
+        self._saw_all_scalars = False  # The segments have been read to their end since the queued lines were read.
+        self._sought = position
 
     def read(self, limit: int) -> list[Entry]:
-        """The next entries, up to `limit`; none where the writer has not come further.
+        """The next entries, up to `limit`, or up to about a MiB of lines; none where the writer has not come further.
 
         Raises:
             UnsupportedVersionError: A newer Tracelet wrote this.
             OSError: A file can't be read. Nothing is skipped: the next call tries again.
         """
+        if self._sought is not None:
+            self._seek(self._sought)
+            self._sought = None
         entries: list[Entry] = []
-        while len(entries) < limit:
-            if not self._slots:
-                self._read_slots()
-            if not self._saw_all_lines and len(self._lines) < limit:
-                self._read_lines()
-            if not self._merge(entries, limit):
-                break
+        end_bytes = self._position.line_bytes + _CHUNK_BYTES
+        self._saw_all_lines = self._saw_all_scalars = False
+        try:
+            while len(entries) < limit and self._position.line_bytes < end_bytes and (entry := self._next_entry()):
+                entries.append(entry)
+        except (OSError, JournalError) as error:
+            if not entries:
+                raise
+            logger.debug("first what was read before, the next call meets it again: %s", error)
         return entries
+
+    def _next_entry(self) -> Entry | None:
+        while True:
+            if not self._lines and not self._saw_all_lines:
+                self._read_lines()
+                continue
+            line = self._lines[0] if self._lines else None
+            if not self._scalars and not self._saw_all_scalars and (line is None or self._next_place < line.at):
+                self._read_scalars()
+                continue
+            if self._scalars and (line is None or self._scalars[0].place < line.at):
+                return self._scalar_entry(self._scalars.popleft())
+            return None if line is None else self._line_entry(self._lines.popleft())
 
     def lines(self) -> Iterator[tuple[Mapping[str, Any], MetricData | None]]:
         """The log's lines that are there now, without the segments; with the record, where a line holds one."""
@@ -143,96 +217,60 @@ class WriterReader:
                 fields = self._lines.popleft().fields
                 yield fields, self._record(fields)
 
-    def _merge(self, entries: list[Entry], limit: int) -> bool:
-        """Move what is in order into `entries`; whether there was anything."""
-        before = len(entries)
-        while len(entries) < limit:
-            line = self._lines[0] if self._lines else None
-            if line is not None and not self._slots and self._next_slot < line.at:
-                self._read_slots(until=line.at)
-            slot = self._slots[0] if self._slots else None
-            if slot is not None and (slot[0] < line.at if line is not None else self._saw_all_lines):
-                self._slots.popleft()
-                entries.append(self._scalar_entry(*slot))
-            elif line is not None:
-                self._lines.popleft()
-                entries.append(self._line_entry(line))
-            else:
-                break
-        return len(entries) > before
-
     # -- scalars -------------------------------------------------------------------------------------------------------
 
-    def _read_slots(self, until: tuple[int, int] | None = None) -> None:
-        """Queue a block of visible scalars, from the next slot on.
-
-        Args:
-            until: A line says that all before this has been written: what is empty there is a hole, and is passed over.
-        """
-        self._saw_all_lines = False
-        while not self._slots:
-            segment, slot = self._next_slot
+    def _read_scalars(self) -> None:
+        """Queue the next block of visible scalars."""
+        while not self._scalars:
+            segment, slot = self._next_place
             # Asked before the slots are read: once there is a successor, nothing is added to this one any more.
             is_last = not self._segment_path(segment + 1).exists()
-            data = self._read_block(segment, slot)
-            if until is not None and is_last:
-                if (segment, slot) >= until:
-                    return
-                if not data or until[0] > segment + 1:
-                    self.damage.holes += until[1] - slot if until[0] == segment else 0
-                    self._next_slot = until
-                    return
-                if until[0] == segment:
-                    data = data[: (until[1] - slot) * RECORD_BYTES]
-            elif is_last and not data:
+            block = self._read_block(segment, slot, is_last=is_last)
+            found = decode_slots(block.data)
+            if is_last and found and found[-1] is None:  # It may be being copied at this moment.
+                found.pop()
+            if is_last and not found:
+                self._saw_all_scalars = True
                 return
-            if not data:
-                self._next_slot = (segment + 1, 0)
-            elif not self._queue_block(data, segment, slot, may_end_here=is_last and until is None):
-                return
-
-    def _queue_block(self, data: bytes, segment: int, slot: int, *, may_end_here: bool) -> bool:
-        """Queue the block's records; whether there may be more behind it."""
-        count = len(data) // RECORD_BYTES
-        used = -(-len(data.rstrip(b"\0")) // RECORD_BYTES)  # The slots up to the last one with anything in it.
-        for index in range(used):
-            record = data[index * RECORD_BYTES : (index + 1) * RECORD_BYTES]
-            decoded = decode_record(record) if len(record) == RECORD_BYTES else None
-            if decoded is not None:
-                self._slots.append(((segment, slot + index), decoded))
-            elif may_end_here and index == used - 1:
-                self._next_slot = (segment, slot + index)  # It may be being copied at this moment.
-                return False
-            elif record == EMPTY_SLOT:
-                self.damage.holes += 1
+            for index, fields in enumerate(found):
+                if fields is not None:
+                    self._scalars.append(_Scalar((segment, slot + index), *fields))
+                elif any(block.data[index * RECORD_BYTES : (index + 1) * RECORD_BYTES]):
+                    self.damage.records += 1
+                else:
+                    self.damage.holes += 1
+            if is_last:
+                self._next_place = (segment, slot + len(found))
+            elif block.slots:
+                self.damage.holes += block.slots - len(found)
+                self._next_place = (segment, slot + block.slots)
             else:
-                self.damage.records += 1
-        self._next_slot = (segment, slot + (used if may_end_here else max(count, used)))
-        return used == count
+                self._next_place = (segment + 1, 0)
+        self._saw_all_lines = False
 
-    def _read_block(self, segment: int, slot: int) -> bytes:
+    def _read_block(self, segment: int, slot: int, *, is_last: bool) -> Block:
         path = self._segment_path(segment)
         try:
-            with open(path, "rb", buffering=0) as file:
-                if slot == 0:
-                    SegmentHeader.decode(file.read(HEADER_BYTES), os.fspath(path))
-                file.seek(HEADER_BYTES + slot * RECORD_BYTES)
-                return file.read(_BLOCK_SLOTS * RECORD_BYTES)
+            return read_block(path, slot, _BLOCK_SLOTS)
         except FileNotFoundError:
-            return b""
+            if not is_last:
+                self._leave_out(path.name, "it is missing")
         except CorruptJournalError as error:
-            if path.name not in self.damage.files:
-                logger.warning("a segment is left out: %s", error)
-                self.damage.files.append(path.name)
-            return b""
+            self._leave_out(path.name, str(error))
+        return Block(b"", 0)
+
+    def _leave_out(self, name: str, reason: str) -> None:
+        if name not in self.damage.files:
+            logger.warning("the file %s of the run %s is left out: %s", name, self._directory, reason)
+            self.damage.files.append(name)
 
     def _segment_path(self, index: int) -> Path:
         return self._directory / segment_name(self.writer, index)
 
-    def _scalar_entry(self, place: tuple[int, int], decoded: tuple[float, int, int, int]) -> Entry:
-        value, step, time_ns, key = decoded
-        self._position = Position(self._position.line_bytes, place[0], place[1] + 1)
-        return Entry(self._scalar(key, value, step, time_ns), None, self._position)
+    def _scalar_entry(self, scalar: _Scalar) -> Entry:
+        segment, slot = scalar.place
+        self._position = Position(self._position.line_bytes, segment, slot + 1)
+        return Entry(self._scalar(scalar.key, scalar.value, scalar.step, scalar.time_ns), None, self._position)
 
     def _scalar(self, key: int, value: float, step: int, time_ns: int) -> MetricData:
         name, kind, source = self.series.get(key, (f"key#{key}", MetricType.SCALAR, None))
@@ -241,31 +279,33 @@ class WriterReader:
     # -- lines ---------------------------------------------------------------------------------------------------------
 
     def _read_lines(self) -> None:
-        """Read whole lines that are visible, up to a chunk."""
-        with open(self._directory / log_name(self.writer), "rb", buffering=0) as file:
-            file.seek(self._read_bytes)
-            data, wanted, at_end = b"", _CHUNK_BYTES, False
-            while not at_end and b"\n" not in data and len(data) < _MAX_LINE_BYTES:
-                more = file.read(wanted)
-                at_end = len(more) < wanted
-                data += more
-                wanted *= 2
-        whole = data[: data.rfind(b"\n") + 1]
-        if not whole and len(data) >= _MAX_LINE_BYTES:  # No line of ours is as long as this.
+        """Queue whole lines that are visible, up to a chunk."""
+        data, wanted, at_end = b"", _CHUNK_BYTES, False
+        try:
+            with open(self._directory / log_name(self.writer), "rb", buffering=0) as file:
+                file.seek(self._read_bytes)
+                while not at_end and b"\n" not in data and len(data) < _MAX_LINE_BYTES:
+                    more = file.read(wanted)
+                    at_end = len(more) < wanted
+                    data += more
+                    wanted *= 2
+        except FileNotFoundError:
+            at_end = True
+            self._leave_out(log_name(self.writer), "it is missing")
+        start = self._read_bytes
+        for fields, end in decode_lines(data):
+            if fields is None:
+                self.damage.lines += 1
+            else:
+                self._take_line(fields, start + end)
+            self._read_bytes = start + end
+        if self._read_bytes == start and len(data) >= _MAX_LINE_BYTES:  # No line of ours is as long as this.
             self.damage.lines += 1
             self._read_bytes += len(data)
-        for piece in whole.splitlines(keepends=True):
-            self._read_bytes += len(piece)
-            self._take_line(piece, self._read_bytes)
         self._saw_all_lines = at_end
+        self._saw_all_scalars = self._saw_all_scalars and not self._lines
 
-    def _take_line(self, piece: bytes, end: int) -> None:
-        if piece == b"\n":  # It ended a torn line.
-            return
-        fields = decode_line(piece)
-        if fields is None:
-            self.damage.lines += 1
-            return
+    def _take_line(self, fields: dict[str, Any], end: int) -> None:
         if fields.get("kind") == "writer":
             check_version(fields.get("format"), log_name(self.writer))
         self._note_series(fields)
@@ -278,36 +318,56 @@ class WriterReader:
                 self.series[key] = (name, _type_of(fields), source if isinstance(source, str) else None)
 
     def _line_entry(self, line: _Line) -> Entry:
-        self._position = Position(line.end, *max((self._position.segment, self._position.slot), line.at))
+        place = (self._position.segment, self._position.slot)
+        if line.fields.get("kind") == "close":  # It says how far the scalars came: nothing comes before that any more.
+            place = max(place, line.at)
+            if self._next_place < line.at:
+                self.damage.holes += line.at[1] - (self._next_place[1] if self._next_place[0] == line.at[0] else 0)
+                self._next_place = line.at
+        self._position = Position(line.end, *place)
         return Entry(self._record(line.fields), line.fields, self._position)
 
     def _record(self, fields: Mapping[str, Any]) -> MetricData | None:
         """The record that a line holds; None where it holds none. Damaged fields are none too, and counted."""
         try:
             if fields.get("kind") == "scalar":
-                value, step, time_ns = float(fields["value"]), int(fields["step"]), int(fields["time_ns"])
-                return self._scalar(int(fields["key"]), value, step, time_ns)
+                key, step, time_ns = int(fields["key"]), int(fields["step"]), int(fields["time_ns"])
+                return self._scalar(key, float(fields["value"]), step, time_ns)
             if fields.get("kind") != "record":
                 return None
-            kind, value = MetricType(fields["type"]), fields["value"]
+            kind, value, iteration = MetricType(fields["type"]), fields["value"], fields.get("step")
+            source, metadata = fields.get("source"), fields.get("metadata")
             if kind in FILE_TYPES:
-                value = os.fspath(self._directory / str(value))
-            step = fields.get("step")
+                value = self._file_of_run(str(value))
+            elif kind in (MetricType.SCALAR, MetricType.SYSTEM):
+                value = float(value)
             return MetricData(
                 str(fields["name"]),
-                float(value) if kind in (MetricType.SCALAR, MetricType.SYSTEM) else value,
+                value,
                 kind,
-                None if step is None else int(step),
+                None if iteration is None else int(iteration),
                 int(fields["time_ns"]) / 1e9,
-                fields.get("source"),
-                fields.get("metadata"),
+                source if isinstance(source, str) else None,
+                metadata if isinstance(metadata, dict) else None,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             logger.debug("a line is left out: %r", error)
             self.damage.lines += 1
             return None
 
-    # -- from a position -------------------------------------------------------------------------------------------------
+    def _file_of_run(self, relative: str) -> str:
+        """The absolute path of a file that a line names.
+
+        Raises:
+            ValueError: It is outside of the run directory. A run may come from a stranger, and what a record names is
+                uploaded to trackers: this must not be the reader's `~/.ssh`.
+        """
+        path = os.path.realpath(self._directory / relative)
+        if not Path(path).is_relative_to(os.path.realpath(self._directory)):
+            raise ValueError(f"the path {relative!r} leads out of the run directory")
+        return os.path.abspath(self._directory / relative)
+
+    # -- from a position -----------------------------------------------------------------------------------------------
 
     def _seek(self, position: Position) -> None:
         """Begin at `position`. The series that were defined before it are read again."""
@@ -318,8 +378,7 @@ class WriterReader:
             while self._lines and self._lines[0].end <= position.line_bytes:
                 self._lines.popleft()
         self._position = position
-        self._next_slot = (position.segment, position.slot)
-        self._saw_all_lines = False
+        self._next_place = (position.segment, position.slot)
 
 
 def place_of(fields: Mapping[str, Any]) -> tuple[int, int]:
@@ -347,13 +406,24 @@ class JournalReader:
         self._readers: dict[str, WriterReader] = {}
 
     def read(self, limit: int) -> list[tuple[str, Entry]]:
-        """The next entries with their writer, up to about `limit`; none where no writer has come further."""
+        """The next entries with their writer, up to `limit`; none where no writer has come further.
+
+        Raises:
+            UnsupportedVersionError: A newer Tracelet wrote a part of the run, and all else has been read.
+            OSError: The same for a file that can't be read. The next call tries again.
+        """
         self._find_writers()
         found: list[tuple[str, Entry]] = []
+        trouble: OSError | JournalError | None = None
         for writer, reader in self._readers.items():
+            try:
+                found += [(writer, entry) for entry in reader.read(limit - len(found))]
+            except (OSError, JournalError) as error:  # The other writers are read all the same.
+                trouble = error
             if len(found) >= limit:
                 break
-            found += [(writer, entry) for entry in reader.read(limit - len(found))]
+        if trouble is not None and not found:
+            raise trouble
         return found
 
     def __iter__(self) -> Iterator[tuple[str, Entry]]:
@@ -366,10 +436,7 @@ class JournalReader:
         """What could not be read, over all writers."""
         total = Damage()
         for reader in self._readers.values():
-            total.records += reader.damage.records
-            total.holes += reader.damage.holes
-            total.lines += reader.damage.lines
-            total.files += reader.damage.files
+            total.add(reader.damage)
         return total
 
     def _find_writers(self) -> None:

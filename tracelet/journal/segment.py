@@ -18,6 +18,7 @@ import errno
 import io
 import mmap
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, final
@@ -26,6 +27,20 @@ from tracelet.journal.format import HEADER_BYTES, RECORD_BYTES, SegmentHeader
 
 _MAPPABLE: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs", "overlay", "f2fs", "ramfs"})
 """Filesystems on which preallocated space stays ours. btrfs and zfs write elsewhere, network ones can lose the server."""
+
+_CANNOT_MAP: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV, errno.EBADF, errno.ENOMEM})
+"""What `posix_fallocate` and `mmap` answer where there is no preallocation or no map. "No room" is none of these.
+
+EBADF is glibc's, which would fill the file itself and can't in append mode; ENOMEM is a limit of address space or maps.
+"""
+
+_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+"""How mountinfo escapes a blank."""
+
+
+@final
+class CannotMapError(OSError):
+    """There is no map to be had here: `WrittenSegment` serves."""
 
 
 class Segment(Protocol):
@@ -39,6 +54,9 @@ class Segment(Protocol):
 
     def sync(self) -> None:
         """Bring what was written to the device. Gives the GIL away; called by the keeper's thread only."""
+
+    def is_intact(self) -> bool:
+        """Whether the file is where it should be, and nobody has cut it. Called by the keeper's thread only."""
 
     def close(self, *, trim: bool = True) -> None:
         """No record goes in any more.
@@ -57,23 +75,27 @@ class MappedSegment:
 
         Raises:
             OSError: There is no room (here, and never as a SIGBUS later), or the directory does not take the file.
+            CannotMapError: The filesystem can't preallocate or map.
         """
         self.index = -1
         self._path = directory / f"{header.segment.hex()}.tmp"
         self._file = open_new(self._path)
         try:
-            os.posix_fallocate(self._file.fileno(), 0, HEADER_BYTES + size_bytes)
-            self._map = mmap.mmap(self._file.fileno(), HEADER_BYTES + size_bytes)
+            self._map = _map_preallocated(self._file.fileno(), HEADER_BYTES + size_bytes)
         except BaseException:  # Also for Ctrl-C: neither the file nor its descriptor may stay behind.
             self._file.close()
             self._path.unlink()
             raise
         self._map.write(header.encode())
-        self.write = self._map.write
-        self._end: int | None = None
+        self.write: Callable[[bytes], int] = self._map.write
+        self._end = HEADER_BYTES
 
     def publish(self, path: Path, index: int) -> None:
-        """Give the segment its name: only now readers see it, with a whole header."""
+        """Give the segment its name: only now readers see it, with a whole header.
+
+        Raises:
+            OSError: The directory is gone, or takes nothing.
+        """
         os.rename(self._path, path)
         self._path, self.index = path, index
 
@@ -81,8 +103,11 @@ class MappedSegment:
         try:
             end = self._map.tell()
         except ValueError:  # Closed by another thread.
-            end = self._end or 0
+            end = self._end
         return (end - HEADER_BYTES) // RECORD_BYTES
+
+    def is_intact(self) -> bool:
+        return is_in_place(self._file, self._path, len(self._map))
 
     def sync(self) -> None:
         # Not `mmap.flush`: that holds the GIL, 110 ms for 256 MiB. `fdatasync` covers mapped pages too.
@@ -95,11 +120,15 @@ class MappedSegment:
         self._path.unlink(missing_ok=True)
 
     def close(self, *, trim: bool = True) -> None:
-        self._end = self._map.tell()
+        self._end = end = self._map.tell()
         self._map.close()  # From here on `write` raises ValueError, on every thread.
         with self._file:
-            if trim:  # Nobody of ours maps this file now, and our readers never do: cutting it can't be a SIGBUS.
-                self._file.truncate(self._end)
+            if trim:
+                # A record that another thread wrote between those two lines stays.
+                while any(os.pread(self._file.fileno(), RECORD_BYTES, end)):
+                    end += RECORD_BYTES
+                # Nobody of ours maps this file now, and our readers never do: cutting it can't be a SIGBUS.
+                self._file.truncate(end)
 
 
 @final
@@ -122,13 +151,16 @@ class WrittenSegment:
             self._file.close()
             temporary.unlink()
             raise
-        self.write = self._write
-        self._end: int | None = None
+        self.write: Callable[[bytes], int] = self._write
+        self._path = path
+        self._torn = False
+        self._end = HEADER_BYTES
 
     def _write(self, record: bytes) -> int:
+        if self._torn:
+            return _refuse(record)
         if self._file.write(record) != RECORD_BYTES:
-            # A torn record shifts all that follow it: this segment takes no more.
-            self.write = _refuse
+            self._torn = True  # Half a record would shift all that follow: this segment takes no more.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return RECORD_BYTES
 
@@ -136,8 +168,12 @@ class WrittenSegment:
         try:
             end = os.fstat(self._file.fileno()).st_size
         except ValueError:  # Closed by another thread.
-            end = self._end or 0
-        return (end - HEADER_BYTES) // RECORD_BYTES
+            end = self._end
+        return max(0, end - HEADER_BYTES) // RECORD_BYTES
+
+    def is_intact(self) -> bool:
+        known, self._end = self._end, os.fstat(self._file.fileno()).st_size
+        return is_in_place(self._file, self._path, known)
 
     def sync(self) -> None:
         os.fdatasync(self._file.fileno())
@@ -148,7 +184,17 @@ class WrittenSegment:
         self._file.close()
 
 
-def _refuse(record: bytes) -> int:
+def _map_preallocated(file: int, size_bytes: int) -> mmap.mmap:
+    try:
+        os.posix_fallocate(file, 0, size_bytes)
+        return mmap.mmap(file, size_bytes)
+    except OSError as error:
+        if error.errno in _CANNOT_MAP:
+            raise CannotMapError(*error.args) from error
+        raise
+
+
+def _refuse(_record: bytes) -> int:
     raise ValueError("the segment takes no more records")
 
 
@@ -167,32 +213,39 @@ def open_new(path: Path) -> io.FileIO:
 
 
 def write_whole(file: io.FileIO, data: bytes) -> None:
-    """Write all of `data`. In the common case that is ONE call, so that lines of several threads never mix.
+    """Write all of `data` in ONE call, so that lines of several threads never mix.
 
     Raises:
         OSError: The disk refused; a part may have been written.
         ValueError: The file has been closed.
     """
-    written = file.write(data) or 0
-    while written < len(data):
-        written += file.write(data[written:]) or 0
+    if file.write(data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def is_in_place(file: io.FileIO, path: Path, least_bytes: int) -> bool:
+    """Whether an open file still has its name and at least this size.
+
+    Inode numbers are not compared: over FUSE they may change while all is well.
+    """
+    found = os.fstat(file.fileno())
+    return found.st_nlink > 0 and found.st_size >= least_bytes and os.path.exists(path)
 
 
 def filesystem_type(path: Path) -> str:
     """The type of the filesystem that holds `path` (`ext4`, `nfs4`, …), or `""` where it can't be told."""
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-            lines = mounts.readlines()
+        mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:  # No Linux.
         return ""
-    target, best, kind = os.path.realpath(path), "", ""
-    for line in lines:
-        fields, _, rest = line.partition(" - ")
-        point = fields.split()[4].encode("ascii", "surrogateescape").decode("unicode_escape")
-        inside = target == point or target.startswith(point.rstrip("/") + "/")
+    target, best, kind = os.fsencode(os.path.realpath(path)), b"", b""
+    for mount in mounts:
+        fields, _, rest = mount.partition(b" - ")
+        point = _OCTAL.sub(lambda code: bytes([int(code[1], 8)]), fields.split()[4])
+        inside = target == point or target.startswith(point.rstrip(b"/") + b"/")
         if inside and len(point) >= len(best):  # The last mount on the same point hides the ones before it.
             best, kind = point, rest.split()[0]
-    return kind
+    return kind.decode("ascii", "replace")
 
 
 def can_map(path: Path) -> bool:

@@ -17,6 +17,7 @@ import functools
 import io
 import itertools
 import logging
+import math
 import os
 import threading
 import time
@@ -29,6 +30,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, final
 
 from tracelet.core.records import MetricType
+from tracelet.errors import JournalError
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.format import (
     CRC,
@@ -36,12 +38,22 @@ from tracelet.journal.format import (
     RECORD,
     RECORD_BYTES,
     SegmentHeader,
+    decode_line,
     encode_line,
     log_name,
     segment_name,
 )
 from tracelet.journal.keeper import JournalKeeper
-from tracelet.journal.segment import MappedSegment, Segment, WrittenSegment, can_map, open_new, write_whole
+from tracelet.journal.segment import (
+    CannotMapError,
+    MappedSegment,
+    Segment,
+    WrittenSegment,
+    can_map,
+    is_in_place,
+    open_new,
+    write_whole,
+)
 from tracelet.journal.status import ProcessIdentity
 
 logger = logging.getLogger(__name__)
@@ -55,9 +67,11 @@ MAX_SERIES: Final = 100_000
 """Series beyond these are written as whole lines: slower, but the table of series stays bounded (about 30 MB)."""
 
 _FIRST_SEGMENT_BYTES: Final = 64 << 10  # 2,048 records: a short run stays small. Each next one is twice as large.
-_MAX_WAITING: Final = 10_000  # Lines; some MB.
+_MAX_WAITING: Final = 10_000  # Lines.
+_MAX_WAITING_BYTES: Final = 16 << 20
 _DISK_BACKOFF_S: Final = 1.0
 _OPEN_TIMEOUT_S: Final = 0.1
+_DEVICE_ERROR_PAUSE_S: Final = 60.0  # A device that fails for good gets new files once a minute, not every second.
 
 
 @final
@@ -118,16 +132,18 @@ class JournalWriter:
         self.id = uuid.uuid4().hex
         self._parent = parent
         self._log: io.FileIO | None = None
-        self._log_torn = False  # The log ends in the middle of a line.
+        self._log_bytes = 0  # Its size when the keeper last looked.
         self._segment: Segment | None = None
         self._spare: MappedSegment | None = None
         self._segment_count = 0
         self._next_key = itertools.count(1).__next__
         self._growing = threading.Lock()
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[tuple[str, bytes]] = deque()  # Each line with the writer id that its `at` belongs to.
+        self._waiting_bytes = 0
         self._gap_reported = 0
         self._retry_at_s = 0.0  # While the disk refuses: when to try again, by the monotonic clock.
         self._in_trouble = False
+        self._device_error_at_s = -math.inf
         self._keeper: JournalKeeper | None = None
         self._write: Callable[[bytes], int] = _no_segment
 
@@ -155,6 +171,7 @@ class JournalWriter:
             return known
         name, kind, source = (identity, MetricType.SCALAR, None) if isinstance(identity, str) else identity
         series = Series(self._next_key(), name, kind, source)
+        writer = self.id
         # Its line comes before its first record. Of two threads that define it at once, one key stays without records.
         if not self._write_line(self._series_line(series)):
             return None
@@ -163,7 +180,10 @@ class JournalWriter:
                 "The run %s has %d series; further ones are kept too, but each record costs some 10 µs more. Is a "
                 "changing value part of a metric's name?", self.run.identity.run_id, MAX_SERIES,
             )  # fmt: skip
-        return self.series.setdefault(identity, series)
+        series = self.series.setdefault(identity, series)
+        if self.id != writer:  # The keeper has gone on in new files meanwhile, and may have missed this one.
+            self._write_line(self._series_line(series))
+        return series
 
     def write_record(
         self,
@@ -188,9 +208,9 @@ class JournalWriter:
     def position(self) -> tuple[int, int]:
         """(segment, slot): how far the scalars of this writer have come."""
         segment = self._segment
-        return (segment.index, segment.slots()) if segment is not None else (self._segment_count, 0)
+        return (segment.index, segment.slots()) if segment is not None else (0, 0)
 
-    # -- the experiment's thread -----------------------------------------------------------------------------------------
+    # -- the experiment's thread ---------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Make the files now. Without this call the first record does; where it fails, each record tries again."""
@@ -198,8 +218,9 @@ class JournalWriter:
         if not self._growing.acquire(timeout=_OPEN_TIMEOUT_S):
             return
         try:
+            self._start_keeper()
             self._open_log()
-        except OSError as error:
+        except (OSError, JournalError) as error:
             self._refused(error)
         finally:
             self._growing.release()
@@ -210,14 +231,13 @@ class JournalWriter:
             return
         if self._keeper is not None:
             self._keeper.stop()
-        if self._log is not None:
             self._retry_at_s = 0.0
             self._write_waiting()
-            self._write_line(self._line("close", {"time_ns": _time_ns()}))
+            self._write_line(self._line("close", {"lost": self.lost - self._gap_reported, "time_ns": _time_ns()}))
         self._closed = True
+        self._write = _no_segment
         self.lost += len(self._waiting)
         self._waiting.clear()
-        self._write = _no_segment
         segment, spare, log = self._segment, self._spare, self._log
         self._spare, self._log = None, None
         try:
@@ -232,18 +252,20 @@ class JournalWriter:
         except OSError as error:
             logger.warning("The run %s: the journal's last bytes may not be on the device: %s", self.run.path, error)
 
-    # -- the keeper's thread ---------------------------------------------------------------------------------------------
+    # -- the keeper's thread -------------------------------------------------------------------------------------------
 
     def tend(self, heartbeat: bool) -> None:
         """Bring the files to the device, prepare the next segment, and notice a disk that came back or a run directory
         that is gone.
         """
         log, segment = self._log, self._segment
-        if log is None:
-            return
         try:
-            if not self._is_there(log):
-                self._start_over("somebody removed the run directory; what it held is gone, what comes is kept")
+            if log is None:
+                if time.monotonic() >= self._retry_at_s:
+                    self.open()
+                return
+            if not self._is_intact(log, segment):
+                self._start_over("somebody removed or cut its files; what they held is gone, what comes is kept")
                 return
             self._prepare_spare()
             self._write_waiting()
@@ -253,16 +275,19 @@ class JournalWriter:
             if heartbeat:
                 os.utime(log.fileno())
         except OSError as error:
-            self._start_over(f"the device reported {error}")
+            now_s = time.monotonic()
+            if now_s - self._device_error_at_s >= _DEVICE_ERROR_PAUSE_S:
+                self._device_error_at_s = now_s
+                self._start_over(f"the device reported {error}")
         except ValueError:  # Another thread has closed one of the files meanwhile: nothing is left to do for it.
             if not self._closed and log is self._log and segment is self._segment:
                 raise
 
-    # -- scalars: a new segment ------------------------------------------------------------------------------------------
+    # -- scalars: a new segment ----------------------------------------------------------------------------------------
 
     def _append_in_new_segment(self, record: bytes) -> None:
         """The segment is full, there is none yet, or the disk refuses."""
-        if self._closed:
+        if self._closed or self._is_full():
             self.lost += 1
         elif time.monotonic() < self._retry_at_s or not self._growing.acquire(blocking=False):
             # The disk is full; or another thread makes the segment right now, or a signal came in the middle of that.
@@ -284,6 +309,7 @@ class JournalWriter:
                 return
             except (ValueError, OSError) as error:
                 logger.debug("the segment %d takes no more: %s", self._segment.index, error)
+        self._open_log()
         previous, segment = self._segment, self._new_segment()
         segment.write(record)
         self._segment, self._write = segment, segment.write
@@ -298,13 +324,12 @@ class JournalWriter:
         Raises:
             OSError: There is no room, or no place.
         """
-        self._open_log()
         index = self._segment_count
         path = self.run.path / segment_name(self.id, index)
+        spare, self._spare = self._spare, None
+        mapped = spare or self._new_mapped_segment()
         segment: Segment
-        if self._use_map():
-            spare, self._spare = self._spare, None
-            mapped = spare or self._new_mapped_segment()
+        if mapped is not None:
             mapped.publish(path, index)
             segment = mapped
         else:
@@ -312,9 +337,17 @@ class JournalWriter:
         self._segment_count = index + 1
         return segment
 
-    def _new_mapped_segment(self) -> MappedSegment:
+    def _new_mapped_segment(self) -> MappedSegment | None:
+        """A segment without a name; None where segments are not mapped."""
+        if not self._use_map():
+            return None
         size = min(_FIRST_SEGMENT_BYTES << min(self._segment_count, 20), self._max_segment_bytes)
-        return MappedSegment(self.run.path, self._segment_header(), size - size % RECORD_BYTES)
+        try:
+            return MappedSegment(self.run.path, self._segment_header(), size - size % RECORD_BYTES)
+        except CannotMapError as error:
+            logger.info("The run %s is written without a memory map: %s", self.run.path, error)
+            self._mode = "write"
+            return None
 
     def _segment_header(self) -> SegmentHeader:
         return SegmentHeader(bytes.fromhex(self.run.identity.uuid), uuid.uuid4().bytes, os.getpid(), _time_ns())
@@ -333,11 +366,19 @@ class JournalWriter:
             except OSError as error:
                 self._refused(error)
 
+    def _start_keeper(self) -> None:
+        if self._keeper is None:
+            self._keeper = JournalKeeper(self, self._sync_interval_s, self._heartbeat_s)
+            try:
+                self._keeper.start()
+            except RuntimeError as error:  # No more threads, or the interpreter is on its way out.
+                logger.warning("The run %s has no heartbeat and is not synced to the device: %s", self.run.path, error)
+
     def _keep_scalar_as_line(self, record: bytes) -> None:
         value, step, time_ns, key = RECORD.unpack(record[: RECORD.size])
         self._write_or_keep(self._line("scalar", {"key": key, "value": value, "step": step, "time_ns": time_ns}))
 
-    # -- lines -----------------------------------------------------------------------------------------------------------
+    # -- lines ---------------------------------------------------------------------------------------------------------
 
     def _line(self, kind: str, fields: dict[str, Any]) -> bytes:
         return encode_line({"kind": kind, "at": self.position(), **fields})
@@ -369,10 +410,7 @@ class JournalWriter:
             log.close()
             temporary.unlink(missing_ok=True)
             raise
-        self._log = log
-        if self._keeper is None:
-            self._keeper = JournalKeeper(self, self._sync_interval_s, self._heartbeat_s)
-            self._keeper.start()
+        self._log, self._log_bytes = log, 0
 
     def _write_line(self, line: bytes) -> bool:
         """Whether the line is on the disk."""
@@ -380,35 +418,41 @@ class JournalWriter:
             return False
         if self._log is None:
             self.open()
-        log, torn = self._log, self._log_torn
+        log = self._log
         if log is None:
             return False
         try:
-            write_whole(log, b"\n" + line if torn else line)
-        except OSError as error:
-            self._log_torn = True  # A newline of its own ends what may be half a line.
+            write_whole(log, line)
+        except OSError as error:  # It may have taken half of the line; `decode_lines` finds the next one all the same.
             self._refused(error)
             return False
         except ValueError:  # `_start_over` has closed it meanwhile: the line goes to its successor.
             return False
-        if torn:
-            self._log_torn = False
         return True
 
     def _write_or_keep(self, line: bytes) -> None:
+        size_bytes, writer = len(line), self.id
         if not self._waiting and self._write_line(line):
             return
-        if len(self._waiting) < _MAX_WAITING and not self._closed:
-            self._waiting.append(line)
-        else:
+        if self._closed or self._is_full():
             self.lost += 1
+        else:
+            self._waiting_bytes += size_bytes
+            self._waiting.append((writer, line))
+
+    def _is_full(self) -> bool:
+        """Whether no more lines can wait."""
+        return len(self._waiting) >= _MAX_WAITING or self._waiting_bytes >= _MAX_WAITING_BYTES
 
     def _write_waiting(self) -> None:
         """Write the lines that the disk refused before. When all is well again, say so and mark the gap."""
         while self._waiting:
-            if not self._write_line(self._waiting[0]):
+            writer, line = self._waiting[0]
+            size_bytes = len(line)
+            if not self._write_line(line if writer == self.id else _at_start(line)):
                 return
             self._waiting.popleft()
+            self._waiting_bytes -= size_bytes
         has_room = self._mode != "map" or self._spare is not None
         if self._in_trouble and has_room and time.monotonic() >= self._retry_at_s:
             lost = self.lost
@@ -416,9 +460,9 @@ class JournalWriter:
                 self._gap_reported, self._in_trouble = lost, False
                 logger.warning("The run %s is written again; %d records could not be kept", self.run.path, lost)
 
-    # -- trouble ---------------------------------------------------------------------------------------------------------
+    # -- trouble -------------------------------------------------------------------------------------------------------
 
-    def _refused(self, error: OSError) -> None:
+    def _refused(self, error: Exception) -> None:
         """The disk took nothing: leave it alone for a second, and say so on the change of state only."""
         self._retry_at_s = time.monotonic() + _DISK_BACKOFF_S
         if not self._in_trouble:
@@ -428,12 +472,10 @@ class JournalWriter:
                 "as lost until it can be written again.", self.run.path, error, _MAX_WAITING,
             )  # fmt: skip
 
-    def _is_there(self, log: io.FileIO) -> bool:
-        try:
-            found = os.stat(self.run.path / log_name(self.id))
-        except FileNotFoundError:
-            return False
-        return found.st_ino == os.fstat(log.fileno()).st_ino
+    def _is_intact(self, log: io.FileIO, segment: Segment | None) -> bool:
+        known, self._log_bytes = self._log_bytes, os.fstat(log.fileno()).st_size
+        in_place = is_in_place(log, self.run.path / log_name(self.id), known)
+        return in_place and (segment is None or segment.is_intact())
 
     def _start_over(self, reason: str) -> None:
         """Go on in new files. The series keep their keys; the new log defines them again. On the keeper's thread."""
@@ -445,7 +487,7 @@ class JournalWriter:
             self._write, self._segment, self._spare, self._segment_count = _no_segment, None, None, 0
             self._parent, self.id, self._log = self.id, uuid.uuid4().hex, None
             self._open_log()
-        except OSError as error:
+        except (OSError, JournalError) as error:
             self._refused(error)
         finally:
             self._growing.release()
@@ -456,7 +498,7 @@ class JournalWriter:
             except OSError as error:
                 logger.debug("closing what is gone: %s", error)
 
-    # -- fork ------------------------------------------------------------------------------------------------------------
+    # -- fork ----------------------------------------------------------------------------------------------------------
 
     def _become_child(self) -> None:
         """In a forked child: let go of everything that is the parent's, without a lock, and start anew when needed."""
@@ -475,8 +517,13 @@ class JournalWriter:
             logger.debug("letting go of the parent's files: %s", error)
 
 
-def _no_segment(record: bytes) -> int:
+def _no_segment(_record: bytes) -> int:
     raise ValueError("there is no segment")
+
+
+def _at_start(line: bytes) -> bytes:
+    """A line that was meant for a log that is gone: in the new one it comes before all scalars."""
+    return encode_line({**(decode_line(line) or {}), "at": (0, 0)})
 
 
 _time_ns = time.time_ns

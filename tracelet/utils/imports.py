@@ -58,7 +58,7 @@ def require(module: str, feature: str, extra: str | None = None) -> ModuleType:
     try:
         importlib.import_module(package)  # first, so that the error names the one that is missing
         imported = importlib.import_module(module)
-    except Exception as error:  # whatever a package raises at its import: libraries that do not load give OSError
+    except Exception as error:  # noqa: BLE001  # a package may raise anything at its import: OSError for a library
         installed = not (isinstance(error, ModuleNotFoundError) and error.name == package)
         cause = error
     else:

@@ -1,0 +1,21 @@
+"""What every test stands on: an empty working directory, and no settings from the developer's own environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# A machine under load is no failure: no test has a deadline but pytest's own timeout.
+hypothesis.settings.register_profile("tracelet", deadline=None)
+hypothesis.settings.load_profile("tracelet")
+
+
+@pytest.fixture(autouse=True)
+def clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the runs of a test out of the project, and the developer's settings out of the test."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("TRACELET_")]:
+        monkeypatch.delenv(name)

@@ -1,0 +1,73 @@
+"""Waits for the backends at the end of a run, and says what is left. On the thread that stops the experiment."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from tracelet.delivery.worker import DeliveryWorker
+
+logger = logging.getLogger(__name__)
+
+_QUIET_S: Final = 0.5  # A run that is delivered in this time ends without a word.
+_GRACE_S: Final = 1.0  # For a worker to notice its own deadline and say so, rather than be cut off.
+
+
+def wait_for_workers(workers: Sequence[DeliveryWorker], run_id: str, timeout_s: float, show: bool | None) -> None:
+    """Wait until all workers have ended, with a progress bar on a terminal; report what they could not deliver.
+
+    Args:
+        workers: Asked to stop already.
+        run_id: The run, as the command in the report names it.
+        timeout_s: For all of them together.
+        show: Whether to show progress; None: on a terminal only.
+    """
+    deadline_s = time.monotonic() + timeout_s + _GRACE_S
+    try:
+        _join(workers, min(_QUIET_S, timeout_s))
+        left = [worker for worker in workers if not worker.join(0)]
+        if left and (sys.stderr.isatty() if show is None else show):
+            _show_progress(left, deadline_s)
+        else:
+            _join(left, deadline_s - time.monotonic())
+    finally:  # Also when Ctrl-C ended the waiting.
+        for worker in workers:
+            _report(worker, run_id)
+
+
+def _join(workers: Sequence[DeliveryWorker], timeout_s: float) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    for worker in workers:
+        worker.join(max(0.0, deadline_s - time.monotonic()))
+
+
+def _show_progress(workers: Sequence[DeliveryWorker], deadline_s: float) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bars = [
+            (worker, worker.delivered, progress.add_task(f"{worker.name}: delivering", total=worker.waiting()))
+            for worker in workers
+        ]
+        while time.monotonic() < deadline_s and not all(worker.join(0.05) for worker in workers):
+            for worker, before, bar in bars:
+                progress.update(bar, completed=worker.delivered - before)
+
+
+def _report(worker: DeliveryWorker, run_id: str) -> None:
+    waiting = worker.waiting()
+    if waiting and not worker.gave_up:  # One that gave up has said so itself.
+        logger.warning(
+            "%d records have not reached %r. They are kept; send them with: tracelet sync %s --to %s",
+            waiting, worker.name, run_id, worker.name,
+        )  # fmt: skip

@@ -1,0 +1,441 @@
+"""The experiment: what users and adapters talk to.
+
+Threads: `log_*` as `core.recorder` says; `start`, `stop` and `flush` on any one thread at a time. At the end of the
+process an experiment that was not stopped is stopped, as `failed` if an exception ended the program.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, final
+
+from tracelet.core.draining import wait_for_workers
+from tracelet.core.intake import Intake, Journal, NullJournal, check_name
+from tracelet.core.orchestrator import DataFlowOrchestrator, RoutingRule
+from tracelet.core.plugins import ManagedPlugin, PluginBase, PluginManager, PluginType
+from tracelet.core.recorder import Recorder
+from tracelet.core.records import STATUS_NAME, MetricSource, MetricType
+from tracelet.errors import ExperimentStateError, PluginContractError, RunExistsError, RunNotFoundError, UsageError
+from tracelet.journal.directory import RunDirectory, new_run_id
+from tracelet.journal.format import IDENTITY_FILE, writer_of_log
+from tracelet.journal.reader import first_line
+from tracelet.journal.status import RunStatus
+from tracelet.journal.writer import JournalWriter, WriterRole
+
+if TYPE_CHECKING:
+    from tracelet.settings import TraceletSettings
+
+logger = logging.getLogger(__name__)
+
+Resume = Literal["allow", "must", "never"]
+Backends = str | PluginBase | Iterable[str | PluginBase]
+
+_FINAL: Final = (RunStatus.FINISHED.value, RunStatus.FAILED.value)
+
+
+@final
+class Experiment(Recorder):
+    """Records one run.
+
+    with Experiment("digits", config={"lr": 1e-3}) as experiment:
+        for step in range(100):
+            experiment.log_metric("train/loss", 1 / (step + 1), step)
+    """
+
+    _live: ClassVar[weakref.WeakValueDictionary[str, Experiment]] = weakref.WeakValueDictionary()
+    _active: ClassVar[list[Experiment]] = []
+
+    def __init__(
+        self,
+        name: str,
+        backend: Backends | None = None,
+        config: Any = None,
+        tags: Mapping[str, str] | Sequence[str] | None = None,
+        project: str | None = None,
+        run_id: str | None = None,
+        resume: Resume | bool | None = None,
+        *,
+        dir: str | os.PathLike[str] | None = None,
+        collectors: Sequence[str] | None = None,
+        settings: TraceletSettings | None = None,
+        rank: int | None = None,
+    ) -> None:
+        """Prepare an experiment; nothing is written before `start()`.
+
+        Args:
+            name: For people; need not be unique.
+            backend: Where the run goes besides the local disk: names, instances, or several. None: the setting
+                `backend`.
+            config: The hyper-parameters: a mapping, Namespace, dataclass or OmegaConf. Recorded as parameters at the
+                start.
+            tags: Key and value, or words.
+            project: Groups runs. None: the setting `project`.
+            run_id: Names the run, unique in its project. None: a new one is made.
+            resume: What to do about `run_id`: `"allow"` (None) goes on with that run if it is there, `"must"` (True)
+                demands that it is, `"never"` (False) that it is not.
+            dir: Where runs are kept. None: the setting `dir`.
+            collectors: Names of collectors. None: the setting `collectors`.
+            settings: In place of those of the environment and files; the other arguments win over them.
+            rank: This process's rank, where several record one run.
+
+        Raises:
+            InvalidNameError: A name is no string.
+            SettingsError: A setting is wrong.
+            UsageError: `resume` is none of the above, or demands a run without naming it.
+        """
+        from tracelet.settings import TraceletSettings  # It imports pydantic, 0.2 s: not for `import tracelet`.
+
+        for text in (name, *(given for given in (project, run_id) if given is not None)):
+            check_name(text)
+        self.name = name
+        self._settings = settings or TraceletSettings.load()
+        self.project = self._settings.project if project is None else project
+        self._resume = _resume_mode(resume, run_id)
+        root = Path(os.path.abspath(self._settings.dir if dir is None else dir))
+        self._run = RunDirectory.at(root, self.project, run_id if run_id is not None else new_run_id(), name)
+        self._config, self._tags, self._rank = config, tags, rank
+        self._backends: tuple[str | PluginBase, ...] = _listed(self._settings.backend if backend is None else backend)
+        self._collectors = tuple(self._settings.collectors if collectors is None else collectors)
+        self._plugin_manager = PluginManager(allow=self._settings.plugins_allow, deny=self._settings.plugins_deny)
+        self._prepare("main", 1 + _attempts(self._run.path))
+
+    def _prepare(self, role: WriterRole, attempt: int) -> None:
+        """Make the parts of an experiment that has not been started."""
+        settings = self._settings
+        self._journal: Journal = (
+            NullJournal()
+            if settings.disabled
+            else JournalWriter(
+                self._run,
+                role=role,
+                attempt=attempt,
+                rank=self._rank,
+                mode=settings.journal_mode,
+                max_segment_bytes=settings.segment_bytes,
+                sync_interval_s=settings.sync_interval_s,
+                heartbeat_s=settings.heartbeat_s,
+            )
+        )
+        self._intake = Intake(self._journal, self._run, keep_files=not settings.disabled)
+        self._orchestrator = DataFlowOrchestrator(self._intake, self._run, self._plugin_manager)
+        self._role: WriterRole = role
+        self._state: Literal["new", "running", "stopped"] = "new"
+        self._pid = os.getpid()
+        self._began_s = 0.0
+        self._stopping = threading.Lock()
+        self._at_exit = functools.partial(_stop_at_exit, weakref.ref(self))
+
+    # -- what it is ----------------------------------------------------------------------------------------------------
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, unique in its project."""
+        return self._run.identity.run_id
+
+    @property
+    def run_dir(self) -> Path:
+        """Where the run is recorded."""
+        return self._run.path
+
+    @property
+    def is_running(self) -> bool:
+        """Whether records are taken."""
+        return self._state == "running"
+
+    def __repr__(self) -> str:
+        return f"<Experiment {self.name!r}, run {self.run_id}: {self._state}>"
+
+    # -- life cycle ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Begin the run. What the user has to mend raises here; what only a backend suffers from does not.
+
+        Raises:
+            ExperimentStateError: It has been started before.
+            RunNotFoundError: `resume="must"` and the run is not there.
+            RunExistsError: `resume="never"` and it is.
+            PluginNotFoundError: A backend or collector is not installed.
+            MissingDependencyError: A package that one of them needs is not installed.
+            SettingsError: A backend's configuration is wrong.
+        """
+        if self._state != "new":
+            raise ExperimentStateError(
+                f"the experiment {self.name!r} was started before. Make a new Experiment; with "
+                f"run_id={self.run_id!r} it goes on with this run"
+            )
+        there = (self._run.path / IDENTITY_FILE).exists()
+        if self._resume == "must" and not there:
+            raise RunNotFoundError(f"there is no run {self.run_id!r} in {self._run.path.parent} to resume")
+        if self._resume == "never" and there:
+            raise RunExistsError(f"the run {self.run_id!r} is there already: {self._run.path}")
+        for backend in self._backends:
+            self._load_plugin(backend, PluginType.BACKEND)
+        for collector in self._collectors:
+            self._load_plugin(collector, PluginType.COLLECTOR)
+        self._orchestrator.check()
+        self._go(main=True)
+        return self
+
+    def _go(self, *, main: bool) -> None:
+        self._journal.open()
+        self._state, self._began_s = "running", time.monotonic()
+        Experiment._live[os.fspath(self._run.path)] = self
+        atexit.register(self._at_exit, _last_exception())
+        if not main:
+            return
+        if self._config is not None:
+            self.log_params(self._config)
+        if self._tags:
+            self.set_tags(self._tags)
+        if not self._settings.disabled:
+            self._orchestrator.start(self, self._facts(), self._settings.collect_interval_s)
+        Experiment._active.append(self)
+
+    def stop(self, status: str | RunStatus = "finished", error: str | None = None) -> None:
+        """End the run, and give the backends what they have not got yet, for up to the setting `stop_timeout_s`.
+
+        What is left then stays in the journal; a warning says which command sends it. A second call does nothing, and
+        in a forked child or an attached process the call ends that process's part only.
+
+        Args:
+            status: `finished` or `failed`.
+            error: What happened, for a run that failed.
+
+        Raises:
+            UsageError: `status` is neither.
+        """
+        value = status.value if isinstance(status, RunStatus) else status
+        if value not in _FINAL:
+            raise UsageError(f"a run ends as 'finished' or 'failed', not as {status!r}")
+        if self._state != "running" or not self._stopping.acquire(blocking=False):
+            return
+        atexit.unregister(self._at_exit)
+        main = self._role == "main" and os.getpid() == self._pid
+        if main:
+            self._orchestrator.stop_sources()
+            details = {"duration_s": time.monotonic() - self._began_s, **({} if error is None else {"error": error})}
+            self._intake.record(STATUS_NAME, value, MetricType.CUSTOM, metadata=details)
+        self._state = "stopped"
+        self._journal.series.clear()  # What the fast path of `log_metric` goes by.
+        if self in Experiment._active:
+            Experiment._active.remove(self)
+        try:
+            if main:  # Ctrl-C ends the waiting; nothing is lost by it.
+                timeout_s = self._settings.stop_timeout_s
+                workers = self._orchestrator.request_stop(timeout_s)
+                wait_for_workers(workers, self.run_id, timeout_s, self._settings.show_progress)
+        finally:
+            self._journal.close()
+        if self._journal.lost:
+            logger.warning("The run %s: %d records could not be kept", self.run_dir, self._journal.lost)
+
+    def __enter__(self) -> Self:
+        if self._state == "new":
+            self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.stop()
+        else:
+            self.stop("failed", error="".join(traceback.format_exception(kind, error, trace)))
+
+    def flush(self, timeout: float = 60.0) -> bool:
+        """Wait until every backend has got what has been logged so far.
+
+        Args:
+            timeout: In seconds.
+
+        Returns:
+            Whether that was so in time.
+        """
+        # A forked child has no workers: its records go the way of the run.
+        return os.getpid() != self._pid or self._orchestrator.flush(timeout)
+
+    @classmethod
+    def active(cls) -> Experiment | None:
+        """The experiment that was started last in this process and is still running."""
+        return cls._active[-1] if cls._active else None
+
+    # -- how it stands -------------------------------------------------------------------------------------------------
+
+    def url(self, backend: str) -> str | None:
+        """Where a browser finds the run in a backend; None where that has no such place, or not yet.
+
+        Raises:
+            UsageError: The experiment has no such backend.
+        """
+        found = self._orchestrator.backend(backend)
+        if found is None:
+            raise UsageError(f"the experiment {self.name!r} has no backend {backend!r}")
+        return found.get_url()
+
+    def status(self) -> dict[str, Any]:
+        """How the run and its deliveries stand."""
+        facts = {
+            "state": self._state,
+            "run_id": self.run_id,
+            "run_dir": os.fspath(self.run_dir),
+            "lost": self._journal.lost,
+        }
+        return {**facts, **self._orchestrator.get_stats()}
+
+    # -- parts ---------------------------------------------------------------------------------------------------------
+
+    def register_plugin(self, plugin: PluginBase, config: Mapping[str, Any] | None = None) -> None:
+        """Add a plug-in of your own, before `start()`.
+
+        Raises:
+            PluginContractError: It is no valid plug-in, or its name is taken.
+            ExperimentStateError: The experiment has been started.
+        """
+        if self._state != "new":
+            raise ExperimentStateError("plug-ins are registered before start()")
+        self._plugin_manager.register_plugin(plugin, config)
+
+    def add_routing_rule(self, rule: RoutingRule) -> None:
+        """Say which records reach which backends; see `RoutingRule`."""
+        self._orchestrator.add_routing_rule(rule)
+
+    def add_source(self, source: MetricSource) -> None:
+        """Make a source known, so that `status()` names it."""
+        self._orchestrator.add_source(source)
+
+    # -- copies --------------------------------------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Callable[..., Experiment], tuple[Any, ...]]:
+        """A copy is the same experiment: in this process the same object, in another one a part of the same run."""
+        return _joined, (
+            os.fspath(self._run.path),
+            self._run.identity,
+            self._settings,
+            self._rank,
+            self._state == "running",
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Experiment:
+        return self
+
+    @classmethod
+    def attach(cls, run_dir: str | os.PathLike[str], *, rank: int | None = None) -> Experiment:
+        """Join a run from another process: what is logged here becomes part of it.
+
+        Delivery and the status stay with the process that started the run.
+
+        Raises:
+            CorruptJournalError: There is no run, or it can't be read.
+        """
+        from tracelet.settings import TraceletSettings
+
+        run = RunDirectory.open(Path(os.path.abspath(run_dir)))
+        return cls._attach(run, TraceletSettings.load(), rank, running=True)
+
+    @classmethod
+    def _attach(cls, run: RunDirectory, settings: TraceletSettings, rank: int | None, *, running: bool) -> Experiment:
+        known = cls._live.get(os.fspath(run.path))
+        if known is not None and (known.is_running or not running):
+            return known
+        joined = cls.__new__(cls)
+        joined._become_part_of(run, settings, rank, running=running)  # noqa: SLF001  It is one of us.
+        return joined
+
+    def _become_part_of(
+        self, run: RunDirectory, settings: TraceletSettings, rank: int | None, *, running: bool
+    ) -> None:
+        """What `__init__` is to a new experiment. A copy of one that was not running can be started."""
+        self.name, self.project = run.identity.name, run.identity.project
+        self._settings, self._resume, self._run, self._rank = settings, "allow", run, rank
+        self._config = self._tags = None
+        self._backends, self._collectors = (), ()
+        self._plugin_manager = PluginManager()
+        self._prepare("attached" if running else "main", 1)
+        if running:
+            self._go(main=False)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _require_running(self) -> None:
+        if self._state == "running":
+            return
+        remedy = "call start() first" if self._state == "new" else "make a new one; with the same run_id it goes on"
+        raise ExperimentStateError(f"the experiment {self.name!r} is {self._state}: {remedy}")
+
+    def _load_plugin(self, plugin: str | PluginBase, kind: PluginType) -> ManagedPlugin:
+        if isinstance(plugin, str):
+            managed = self._plugin_manager.load(plugin, self._settings.plugin_config(plugin))
+        else:
+            name = plugin.get_metadata().name
+            managed = self._plugin_manager.register_plugin(plugin, self._settings.plugin_config(name))
+        if managed.metadata.type is not kind:
+            raise PluginContractError(
+                f"the plug-in {managed.name!r} is a {managed.metadata.type.value}, and no {kind.value}"
+            )
+        return managed
+
+    def _facts(self) -> dict[str, Any]:
+        return {"run_name": self.name, "run_id": self.run_id, "run_project": self.project, "run_dir": self.run_dir}
+
+
+def _joined(path: str, identity: Any, settings: TraceletSettings, rank: int | None, running: bool) -> Experiment:
+    """What a pickled experiment becomes."""
+    run = RunDirectory(Path(path), identity)
+    return Experiment._attach(run, settings, rank, running=running)  # noqa: SLF001  A part of the class, for pickle.
+
+
+def _listed(backend: Backends) -> tuple[str | PluginBase, ...]:
+    if isinstance(backend, str):
+        return tuple(name.strip() for name in backend.split(",") if name.strip())
+    return (backend,) if isinstance(backend, PluginBase) else tuple(dict.fromkeys(backend))
+
+
+def _resume_mode(resume: Resume | bool | None, run_id: str | None) -> Resume:
+    modes: dict[Any, Resume] = {None: "allow", True: "must", False: "never"}
+    mode = modes.get(resume, resume)
+    if mode not in ("allow", "must", "never"):
+        raise UsageError(f"resume is 'allow', 'must' or 'never', not {resume!r}")
+    if mode == "must" and run_id is None:
+        raise UsageError('resume="must" needs the run_id of the run to go on with')
+    return mode
+
+
+def _attempts(directory: Path) -> int:
+    """How many attempts a run has had so far."""
+    attempts = [0]
+    for name in os.listdir(directory) if directory.is_dir() else ():
+        line = first_line(directory / name) if writer_of_log(name) else None
+        if line is not None and isinstance(line.get("attempt"), int):
+            attempts.append(line["attempt"])
+    return max(attempts)
+
+
+# -- the end of the process --------------------------------------------------------------------------------------------
+
+
+def _last_exception() -> BaseException | None:
+    """The exception that the interpreter ended with, if it did: it is noted there when it is printed."""
+    error: BaseException | None = getattr(sys, "last_value", None)
+    return error
+
+
+def _stop_at_exit(reference: weakref.ref[Experiment], before: BaseException | None) -> None:
+    """Stop an experiment that the program did not stop itself. `before`: what had been noted when it was started."""
+    experiment, error = reference(), _last_exception()
+    if experiment is None:
+        return
+    if error is None or error is before:
+        experiment.stop()
+    else:
+        experiment.stop("failed", error="".join(traceback.format_exception(error)))

@@ -1,0 +1,321 @@
+"""From a value to the journal: what each kind of value becomes, and under which step.
+
+Called on any thread that logs. Guarantee: a name that is no string raises `InvalidNameError`; nothing else raises, and
+whatever was given is recorded in some form: a text where it is no number, a file where it is a vector. What had to be
+changed says so in the record's metadata, and once a name in the log.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import os
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol, final, runtime_checkable
+
+from tracelet.core.records import MetricData, MetricType
+from tracelet.errors import InvalidNameError, TraceletError
+from tracelet.journal.directory import RunDirectory
+from tracelet.journal.files import store_bytes, store_file
+from tracelet.journal.reader import FILE_TYPES
+from tracelet.journal.writer import Series, SeriesId
+from tracelet.utils.media import Encoded, encode_tensor
+from tracelet.utils.values import as_scalar, as_step, as_text, json_like
+
+logger = logging.getLogger(__name__)
+
+_MAX_WARNINGS: Final = 1000  # One a name; the set of names stays bounded.
+_SCALARS: Final = (MetricType.SCALAR, MetricType.SYSTEM)
+_WITHOUT_STEP: Final = (MetricType.SYSTEM, MetricType.PARAMETER, MetricType.CUSTOM)
+"""The experiment's current iteration says nothing about these; a SYSTEM series counts its own."""
+
+
+class Journal(Protocol):
+    """Where records go: a `JournalWriter`, or nowhere (`NullJournal`)."""
+
+    series: dict[SeriesId, Series]
+    lost: int
+
+    def append(self, key: int, step: int, value: float, time_ns: int | None = None) -> None:
+        """As `JournalWriter.append`."""
+
+    def define(self, identity: SeriesId) -> Series | None:
+        """As `JournalWriter.define`."""
+
+    def write_record(
+        self,
+        name: str,
+        value: Any,
+        kind: MetricType,
+        *,
+        step: int | None = None,
+        time_ns: int | None = None,
+        source: str | None = None,
+        metadata: Any = None,
+    ) -> None:
+        """As `JournalWriter.write_record`."""
+
+    def open(self) -> None:
+        """As `JournalWriter.open`."""
+
+    def close(self) -> None:
+        """As `JournalWriter.close`."""
+
+
+@final
+class NullJournal:
+    """Keeps nothing: for the setting `disabled`."""
+
+    def __init__(self) -> None:
+        self.series: dict[SeriesId, Series] = {}
+        self.lost = 0
+
+    def append(self, key: int, step: int, value: float, time_ns: int | None = None) -> None:
+        """Nothing happens."""
+
+    def define(self, identity: SeriesId) -> Series | None:
+        """The same series for every name, so that the fast path is as fast."""
+        return self.series.setdefault(identity, Series(0, "", MetricType.SCALAR, None))
+
+    def write_record(
+        self,
+        name: str,
+        value: Any,
+        kind: MetricType,
+        *,
+        step: int | None = None,
+        time_ns: int | None = None,
+        source: str | None = None,
+        metadata: Any = None,
+    ) -> None:
+        """Nothing happens."""
+
+    def open(self) -> None:
+        """Nothing happens."""
+
+    def close(self) -> None:
+        """Nothing happens."""
+
+
+@final
+class Intake:
+    """See the module docstring."""
+
+    def __init__(self, journal: Journal, run: RunDirectory, *, keep_files: bool = True) -> None:
+        """Make an intake.
+
+        Args:
+            journal: Where records go.
+            run: Where files go.
+            keep_files: False where nothing is to be recorded at all.
+        """
+        self.iteration: int | None = None
+        """The step of calls that name none; None: each series counts its own."""
+        self._journal = journal
+        self._run = run
+        self._keep_files = keep_files
+        self._warned: set[str] = set()
+        self._fallback_step: Callable[[], int] = itertools.count().__next__
+
+    def emit(self, metric: MetricData) -> None:
+        """Record what a source hands over."""
+        time_ns = _time_ns(metric.timestamp)
+        if metric.type in _SCALARS:
+            self.metric(
+                metric.name,
+                metric.value,
+                metric.iteration,
+                kind=metric.type,
+                time_ns=time_ns,
+                source=metric.source,
+                metadata=metric.metadata,
+            )
+        elif metric.type in FILE_TYPES:
+            self.file(metric.name, metric.value, metric.type, metric.iteration, time_ns, metric.source, metric.metadata)
+        else:
+            self.record(
+                metric.name, metric.value, metric.type, metric.iteration, time_ns, metric.source, metric.metadata
+            )
+
+    def metric(
+        self,
+        name: str,
+        value: Any,
+        iteration: Any = None,
+        *,
+        kind: MetricType = MetricType.SCALAR,
+        time_ns: int | None = None,
+        source: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record one value of a series."""
+        check_name(name)
+        scalar = as_scalar(value)
+        if scalar is None:
+            self._record_odd_value(name, value, iteration, time_ns, source, metadata)
+            return
+        step, details = self._step(name, iteration, kind, metadata)
+        if scalar.exact is not None:
+            details["exact"] = scalar.exact
+            self._warn_once(name, f"is no number that a float can hold: {scalar.exact[:40]}")
+        plain = kind is MetricType.SCALAR and source is None
+        series = self._journal.define(name if plain else (name, kind, source))
+        if step is None:
+            step = (series.next_step if series is not None else self._fallback_step)()
+        if details or series is None:
+            self._journal.write_record(
+                name, scalar.value, kind, step=step, time_ns=time_ns, source=source, metadata=details
+            )
+            return
+        try:
+            self._journal.append(series.key, step, scalar.value, time_ns)
+        except struct.error as error:  # A time beyond the year 2262.
+            details["time"] = f"{time_ns} ns: {error}"
+            self._journal.write_record(name, scalar.value, kind, step=step, source=source, metadata=details)
+
+    def record(
+        self,
+        name: str,
+        value: Any,
+        kind: MetricType,
+        iteration: Any = None,
+        time_ns: int | None = None,
+        source: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record one value of any other type."""
+        check_name(name)
+        step, details = self._step(name, iteration, kind, metadata)
+        value = as_text(value) if kind is MetricType.TEXT else json_like(value)
+        self._journal.write_record(name, value, kind, step=step, time_ns=time_ns, source=source, metadata=details)
+
+    def file(
+        self,
+        name: str,
+        path: Any,
+        kind: MetricType,
+        iteration: Any = None,
+        time_ns: int | None = None,
+        source: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record a file or directory of the user's, and keep it with the run."""
+        check_name(name)
+        folder = "artifacts" if kind is MetricType.ARTIFACT else "media"
+
+        def store() -> str:
+            return store_file(self._run, Path(os.path.abspath(path)), folder, name)
+
+        self.made(name, kind, store, path, iteration, time_ns, source, metadata)
+
+    def encoded(
+        self,
+        name: str,
+        value: Any,
+        kind: MetricType,
+        encode: Callable[[Any], Encoded],
+        iteration: Any = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record a value as a file: an image, a figure, a sound. A path of a file that is there is kept as it is."""
+        check_name(name)
+        if isinstance(value, (str, os.PathLike)):
+            self.file(name, value, kind, iteration, metadata=metadata)
+            return
+        details = dict(metadata or {})
+
+        def store() -> str:
+            made = encode(value)
+            details.update(made.details)
+            return store_bytes(self._run, made.data, "media", name, made.suffix)
+
+        self.made(name, kind, store, value, iteration, metadata=details)
+
+    def made(
+        self,
+        name: str,
+        kind: MetricType,
+        make: Callable[[], Any],
+        value: Any,
+        iteration: Any = None,
+        time_ns: int | None = None,
+        source: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record what `make` gives; where it fails, what `value` was, in words."""
+        check_name(name)
+        if not self._keep_files:
+            return
+        try:
+            kept = make()
+        except (OSError, TraceletError, ValueError, TypeError) as error:
+            self._warn_once(name, f"can't be kept as {kind.value}: {error}")
+            reason = {**(metadata or {}), "failed": kind.value, "error": as_text(error)}
+            self.record(name, as_text(value)[:1000], MetricType.TEXT, iteration, time_ns, source, reason)
+            return
+        step, details = self._step(name, iteration, kind, metadata)
+        self._journal.write_record(name, kept, kind, step=step, time_ns=time_ns, source=source, metadata=details)
+
+    def _record_odd_value(
+        self,
+        name: str,
+        value: Any,
+        iteration: Any,
+        time_ns: int | None,
+        source: str | None,
+        metadata: Mapping[str, Any] | None,
+    ) -> None:
+        """What was logged as a metric and is no number: a vector becomes a tensor, anything else its text."""
+        if isinstance(value, str):
+            self.record(name, value, MetricType.TEXT, iteration, time_ns, source, metadata)
+        elif isinstance(value, (bytes, complex)) or not _is_array_like(value):
+            self._warn_once(name, f"is no number but {type(value).__name__}; its text is recorded")
+            self.record(name, as_text(value), MetricType.TEXT, iteration, time_ns, source, metadata)
+        else:
+            self._warn_once(name, "holds more than one number; it is recorded as a tensor. See log_histogram, too")
+            self.encoded(name, value, MetricType.TENSOR, encode_tensor, iteration, metadata)
+
+    def _step(
+        self, name: str, iteration: Any, kind: MetricType, metadata: Mapping[str, Any] | None
+    ) -> tuple[int | None, dict[str, Any]]:
+        """The step, and the metadata with what had to be changed in it."""
+        details: dict[str, Any] = json_like(dict(metadata)) if metadata else {}
+        if iteration is None and kind not in _WITHOUT_STEP:
+            iteration = self.iteration
+        step, exact = as_step(iteration)
+        if exact is not None:
+            details["iteration"] = exact
+            self._warn_once(name, f"has an iteration that is no integer of 64 bits: {exact[:40]}")
+        return step, details
+
+    def _warn_once(self, name: str, what: str) -> None:
+        if name not in self._warned and len(self._warned) < _MAX_WARNINGS:
+            self._warned.add(name)
+            logger.warning("%r %s", name, what)
+
+
+def check_name(name: Any) -> None:
+    """Refuse what is no name.
+
+    Raises:
+        InvalidNameError: `name` is no string.
+    """
+    if not isinstance(name, str):
+        raise InvalidNameError(f"a name must be a str, not {type(name).__name__}: {name!r}")
+
+
+def _time_ns(timestamp_s: float | None) -> int | None:
+    scalar = as_scalar(timestamp_s) if timestamp_s is not None else None
+    return None if scalar is None or not math.isfinite(scalar.value) else round(scalar.value * 1e9)
+
+
+def _is_array_like(value: Any) -> bool:
+    return isinstance(value, (list, tuple, _Shaped))
+
+
+@runtime_checkable
+class _Shaped(Protocol):
+    shape: Any

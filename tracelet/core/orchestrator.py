@@ -1,0 +1,259 @@
+"""Joins sources, the journal and sinks.
+
+    sources ──emit_metric──> Intake ──> journal ──> one DeliveryWorker a backend ──> backends
+                                           routing rules and processors apply here ──┘
+
+Threads: `emit_metric` on any thread, as cheap as the journal; everything else on the experiment's thread. A record is
+routed when it is delivered, not when it is logged: so the journal has everything, and rules cost the training nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from tracelet.core.collecting import CollectorThread
+from tracelet.core.intake import Intake
+from tracelet.core.plugins import BackendPlugin, ManagedPlugin, PluginManager, PluginType, TakesExperiment
+from tracelet.core.records import PLUGIN_ERRORS_NAME, MetricData, MetricSink, MetricSource, MetricType
+from tracelet.delivery.cursor import Cursor
+from tracelet.delivery.retry import Backoff
+from tracelet.delivery.worker import DeliveryWorker
+from tracelet.errors import UsageError
+from tracelet.journal.directory import RunDirectory
+from tracelet.journal.reader import JournalReader
+from tracelet.utils.names import safe_directory_name
+
+logger = logging.getLogger(__name__)
+
+_COLLECTOR_STOP_S: Final = 2.0
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RoutingRule:
+    """Which records reach which backends.
+
+    A backend that no rule names gets everything. One that a rule names gets the records that match at least one of its
+    rules, less those that match an `exclude` rule; with `exclude` rules alone it gets everything else.
+
+    Attributes:
+        sinks: Names of backends.
+        pattern: Names of records, as `fnmatch` has it: `train/*`.
+        types: Only records of these types; None means all.
+        source: Sources, as `fnmatch` has it. A record without a source has the source `""`.
+        filter: Only records for which this is true. Called on the backends' threads; an exception lets the record
+            through.
+        exclude: Keep the matching records from the sinks.
+    """
+
+    sinks: tuple[str, ...]
+    pattern: str = "*"
+    types: frozenset[MetricType] | None = None
+    source: str = "*"
+    filter: Callable[[MetricData], bool] | None = None
+    exclude: bool = False
+
+    def matches(self, metric: MetricData) -> bool:
+        """Whether the rule is about this record."""
+        if self.types is not None and metric.type not in self.types:
+            return False
+        if not fnmatch.fnmatchcase(metric.name, self.pattern):
+            return False
+        if not fnmatch.fnmatchcase(metric.source or "", self.source):
+            return False
+        return self.filter is None or self.filter(metric)
+
+
+@final
+class DataFlowOrchestrator:
+    """See the module docstring."""
+
+    def __init__(self, intake: Intake, run: RunDirectory, plugins: PluginManager) -> None:
+        self._intake = intake
+        self._run = run
+        self._plugins = plugins
+        self._sources: dict[str, MetricSource] = {}
+        self._rules: tuple[RoutingRule, ...] = ()
+        self._workers: dict[str, DeliveryWorker] = {}
+        self._collectors: list[CollectorThread] = []
+        self._errors: dict[str, int] = {}
+        self._filter_failed = False
+
+    # -- any thread ----------------------------------------------------------------------------------------------------
+
+    def emit_metric(self, metric: MetricData) -> None:
+        """Record what a source hands over. On the disk when this returns.
+
+        Raises:
+            InvalidNameError: The record's name is no string.
+        """
+        self._intake.emit(metric)
+
+    def count_error(self, plugin: str, error: BaseException) -> None:
+        """Count an error of a plug-in, here and in the run."""
+        self._errors[plugin] = self._errors.get(plugin, 0) + 1
+        # Its class only: texts of errors often hold a time or an id, and each would be a record of its own size.
+        details = {"plugin": plugin, "error": type(error).__name__}
+        self._intake.emit(MetricData(PLUGIN_ERRORS_NAME, 1.0, MetricType.SYSTEM, source=plugin, metadata=details))
+
+    # -- the experiment's thread ---------------------------------------------------------------------------------------
+
+    def add_source(self, source: MetricSource) -> None:
+        """Make a source known, for `get_stats`."""
+        self._sources[source.get_source_id()] = source
+
+    def add_routing_rule(self, rule: RoutingRule) -> None:
+        """Add a rule; it holds for the records that are delivered from now on."""
+        self._rules = (*self._rules, rule)
+
+    def check(self) -> None:
+        """Look for what would fail before anything is started.
+
+        Raises:
+            MissingDependencyError: A plug-in needs a package that is not installed.
+            SettingsError: A backend's configuration is wrong.
+            UsageError: A routing rule names a backend that is not there.
+        """
+        for managed in self._plugins:
+            managed.check_dependencies()
+            if isinstance(managed.plugin, BackendPlugin):
+                managed.plugin.validate_config(managed.config)
+        backends = {managed.name for managed in self._plugins.of_type(PluginType.BACKEND)}
+        unknown = {sink for rule in self._rules for sink in rule.sinks} - backends
+        if unknown:
+            raise UsageError(
+                f"a routing rule names {', '.join(sorted(unknown))}, which is no backend of this experiment; "
+                f"it has {', '.join(sorted(backends)) or 'none'}"
+            )
+
+    def start(self, sink: MetricSink, facts: Mapping[str, Any], collect_interval_s: float) -> None:
+        """Start what was registered. Nothing here waits for a backend, and no plug-in's error comes out.
+
+        Args:
+            sink: The experiment: where plug-ins put records of their own.
+            facts: What the run is, for the plug-ins' `initialize`.
+            collect_interval_s: For collectors whose own configuration has no `interval`.
+        """
+        for managed in self._plugins.of_type(PluginType.FRAMEWORK):
+            self._start_framework(managed, sink, facts)
+        for managed in self._plugins.of_type(PluginType.BACKEND):
+            managed.plugin.attach(sink)
+            worker = self._make_worker(managed, sink, facts)
+            self._workers[managed.name] = worker
+            worker.start()
+        for managed in self._plugins.of_type(PluginType.COLLECTOR):
+            managed.plugin.attach(sink)
+            interval_s = float(managed.config.get("interval", collect_interval_s))
+            collector = CollectorThread(
+                managed,
+                facts=self._facts_for(managed, facts),
+                interval_s=interval_s,
+                emit=self.emit_metric,
+                on_error=self.count_error,
+            )
+            self._collectors.append(collector)
+            collector.start()
+
+    def stop_sources(self) -> None:
+        """End the collectors and the framework plug-ins: no record of theirs comes after this."""
+        for collector in self._collectors:
+            collector.request_stop()
+        for collector in self._collectors:
+            if not collector.join(_COLLECTOR_STOP_S):
+                logger.warning("the collector %r does not end; it is left behind", collector.name)
+        for managed in self._plugins.of_type(PluginType.FRAMEWORK):
+            try:
+                managed.stop()
+            except Exception as error:
+                self.count_error(managed.name, error)
+                logger.warning("stop() of the framework plug-in %r failed: %s", managed.name, error, exc_info=True)
+
+    def request_stop(self, timeout_s: float) -> Sequence[DeliveryWorker]:
+        """Have every backend get what the journal holds, and end. Returns the workers, to wait for."""
+        for worker in self._workers.values():
+            worker.request_stop(timeout_s)
+        return tuple(self._workers.values())
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until every backend has got what is in the journal now; whether that was so in time."""
+        deadline_s = time.monotonic() + timeout_s
+        events: list[threading.Event] = [worker.flush() for worker in self._workers.values()]
+        for event in events:
+            event.wait(max(0.0, deadline_s - time.monotonic()))
+        return all(event.is_set() for event in events)
+
+    def get_stats(self) -> dict[str, Any]:
+        """Counts by backend, collector, source and plug-in error."""
+        return {
+            "sources": sorted(self._sources),
+            "backends": {name: worker.get_stats() for name, worker in self._workers.items()},
+            "rules": len(self._rules),
+            "errors": dict(self._errors),
+            "plugins": self._plugins.get_status(),
+        }
+
+    def backend(self, name: str) -> BackendPlugin | None:
+        """A backend of this experiment by its name."""
+        found = next((m.plugin for m in self._plugins.of_type(PluginType.BACKEND) if m.name == name), None)
+        return found if isinstance(found, BackendPlugin) else None
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _start_framework(self, managed: ManagedPlugin, sink: MetricSink, facts: Mapping[str, Any]) -> None:
+        try:
+            plugin = managed.plugin
+            if isinstance(plugin, TakesExperiment):
+                plugin.set_experiment(sink)
+            if isinstance(plugin, MetricSource):
+                self.add_source(plugin)
+            managed.initialize(self._facts_for(managed, facts))
+            managed.start()
+        except Exception as error:
+            managed.fail(error)
+            self.count_error(managed.name, error)
+            logger.warning("the framework plug-in %r can't start: %s", managed.name, error, exc_info=True)
+
+    def _make_worker(self, managed: ManagedPlugin, sink: MetricSink, facts: Mapping[str, Any]) -> DeliveryWorker:
+        cursor = Cursor(self._run.path / "delivery" / safe_directory_name(managed.name))
+        processors = []
+        for processor in self._plugins.of_type(PluginType.PROCESSOR):
+            own = ManagedPlugin(copy.deepcopy(processor.plugin), processor.config)
+            own.plugin.attach(sink)
+            processors.append(own)
+        return DeliveryWorker(
+            managed,
+            JournalReader(self._run, cursor.positions),
+            cursor,
+            facts=self._facts_for(managed, facts),
+            accepts=lambda metric: self._routes(metric, managed.name),
+            processors=processors,
+            on_error=self.count_error,
+            backoff=Backoff(),
+        )
+
+    def _facts_for(self, managed: ManagedPlugin, facts: Mapping[str, Any]) -> dict[str, Any]:
+        return {**facts, "state_dir": self._run.path / "delivery" / safe_directory_name(managed.name)}
+
+    def _routes(self, metric: MetricData, sink: str) -> bool:
+        """Whether a backend gets a record. Called on the backend's thread."""
+        rules = [rule for rule in self._rules if sink in rule.sinks]
+        if any(self._matches(rule, metric) for rule in rules if rule.exclude):
+            return False
+        includes = [rule for rule in rules if not rule.exclude]
+        return not includes or any(self._matches(rule, metric) for rule in includes)
+
+    def _matches(self, rule: RoutingRule, metric: MetricData) -> bool:
+        try:
+            return rule.matches(metric)
+        except Exception as error:  # The user's filter: its fault loses no record.
+            if not self._filter_failed:
+                self._filter_failed = True
+                logger.warning("a routing rule's filter failed at %r: %s", metric.name, error, exc_info=True)
+            return not rule.exclude

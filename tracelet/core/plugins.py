@@ -1,0 +1,432 @@
+"""Plug-ins: what they must have, how they are found, and where each stands in its life.
+
+    PluginBase
+    ├── BackendPlugin      takes records on to a tracker          all calls on the thread `tracelet-<name>`
+    ├── CollectorPlugin    gives records about the machine, …     all calls on the thread `tracelet-<name>`
+    ├── FrameworkPlugin    gives records out of a framework       life cycle on the thread of `Experiment.start/stop`
+    └── ProcessorPlugin    changes records on their way to one backend: on that backend's thread, one copy a backend
+
+The order is `initialize(config)`, `start()`, then the work, then `stop()`; `get_status()` may be called at any time,
+from any thread. A plug-in that inherits from `PluginBase` alone and says its kind in its metadata is as good: what its
+kind must have is checked when it is registered. An exception of a plug-in is counted and logged; it never reaches the
+training.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib.metadata
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Protocol, final, runtime_checkable
+
+from tracelet.core.records import MetricData, MetricSink, MetricSource
+from tracelet.errors import (
+    MissingDependencyError,
+    PartialDeliveryError,
+    PluginContractError,
+    PluginError,
+    PluginNotFoundError,
+)
+from tracelet.utils.imports import missing
+from tracelet.utils.text import did_you_mean
+
+logger = logging.getLogger(__name__)
+
+ENTRY_POINT_GROUPS: Final = ("tracelet.backends", "tracelet.plugins")
+
+
+@final
+class PluginType(enum.Enum):
+    """The four kinds of plug-in."""
+
+    BACKEND = "backend"
+    COLLECTOR = "collector"
+    FRAMEWORK = "framework"
+    PROCESSOR = "processor"
+
+
+@final
+class PluginState(enum.Enum):
+    """Where a plug-in stands in its life."""
+
+    REGISTERED = "registered"  # Known; nothing of it has been called yet.
+    INITIALIZED = "initialized"  # `initialize` has returned.
+    RUNNING = "running"  # `start` has returned.
+    STOPPED = "stopped"  # `stop` has returned.
+    FAILED = "failed"  # It cannot go on before the user acts; `error` says why.
+
+
+@final
+@dataclass(frozen=True)
+class PluginMetadata:
+    """What a plug-in says of itself.
+
+    Attributes:
+        name: Lower case, unique: what users write in `backend=[…]`.
+        version: The plug-in's own version.
+        type: Its kind.
+        description: One line.
+        author: Who wrote it.
+        dependencies: Python packages that it needs, as requirements (`"neptune"`, `"mlflow>=3"`). They are looked up,
+            not imported, before `initialize`.
+        capabilities: Free words, for people who choose among plug-ins.
+    """
+
+    name: str
+    version: str
+    type: PluginType
+    description: str = ""
+    author: str = ""
+    dependencies: Sequence[str] = ()
+    capabilities: Collection[str] = frozenset()
+
+
+class PluginBase(ABC):
+    """What every plug-in has. A subclass need not call `super().__init__()`."""
+
+    _active: bool = False
+    _config: Mapping[str, Any] = {}
+    _sink: MetricSink | None = None
+
+    @classmethod
+    @abstractmethod
+    def get_metadata(cls) -> PluginMetadata:
+        """Who the plug-in is. Called before anything is imported or initialised."""
+
+    @abstractmethod
+    def initialize(self, config: dict[str, Any]) -> None:
+        """Take the configuration, and connect. Called again after it has failed.
+
+        Args:
+            config: The plug-in's own settings (`[tool.tracelet.plugins.<name>]`), and what the run is: `run_name`,
+                `run_id`, `run_project`, `run_dir`, `state_dir` (a directory of its own, kept with the run); for a
+                collector `interval` too, in seconds.
+        """
+
+    @abstractmethod
+    def start(self) -> None:
+        """Begin to work."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End, and let go of everything. Called once, after the last record; a second call does nothing."""
+
+    @abstractmethod
+    def get_status(self) -> dict[str, Any]:
+        """Facts for `tracelet status`. Callable in every state and from any thread."""
+
+    def attach(self, sink: MetricSink | None) -> None:
+        """Give the plug-in a place for records of its own (its errors, say). Called before `initialize`."""
+        self._sink = sink
+
+    def emit_metric(self, metric: MetricData) -> None:
+        """Record something about the plug-in itself; nothing happens where it belongs to no experiment."""
+        if self._sink is not None:
+            self._sink.emit_metric(metric)
+
+
+class BackendPlugin(PluginBase):
+    """Takes records on to a tracker. Every call comes on this backend's own thread, in the order of the journal."""
+
+    @classmethod
+    def validate_config(cls, config: Mapping[str, Any]) -> None:
+        """Check the configuration before the training starts, without connecting.
+
+        Raises:
+            SettingsError: It is wrong. `Experiment.start()` raises it on.
+        """
+
+    @abstractmethod
+    def handle_metric(self, metric: MetricData) -> None:
+        """Take one record.
+
+        Raises:
+            RetryableError: Later it may work: the same record comes again.
+            RejectedError: It never will: the record goes to `rejected.jsonl`.
+            PermanentError: No record will go through before the user acts.
+        """
+
+    def handle_batch(self, metrics: Sequence[MetricData]) -> None:
+        """Take some records (512 at most). Override it where the tracker can take many at once.
+
+        Raises:
+            PartialDeliveryError: The first ones arrived, then the error that is its cause came.
+            RetryableError, RejectedError, PermanentError: As `handle_metric`; none has arrived.
+        """
+        for index, metric in enumerate(metrics):
+            try:
+                self.handle_metric(metric)
+            except Exception as error:
+                raise PartialDeliveryError(index) from error
+
+    def flush(self) -> None:
+        """Bring to the tracker what the SDK holds back. Called for `Experiment.flush()` when all has been handled."""
+
+    def get_url(self) -> str | None:
+        """Where a browser finds the run; None where there is no such place."""
+        return None
+
+
+class CollectorPlugin(PluginBase):
+    """Gives records about something outside (the machine, the container, the repository), at an interval."""
+
+    @abstractmethod
+    def collect(self) -> Sequence[MetricData]:
+        """What there is to record now. May take its time: nobody waits for it."""
+
+
+class FrameworkPlugin(PluginBase, MetricSource):
+    """Gives records out of a framework, through the framework's own hooks."""
+
+    def get_source_id(self) -> str:
+        """The plug-in's name."""
+        return self.get_metadata().name
+
+    def set_experiment(self, experiment: MetricSink) -> None:
+        """The experiment that its records go to. Called before `initialize`."""
+        self.attach(experiment)
+
+
+class ProcessorPlugin(PluginBase):
+    """Changes records on their way to a backend; the journal keeps them as they were.
+
+    Each backend has a copy of its own, made with `copy.deepcopy` before `initialize`: state needs no lock.
+    """
+
+    @abstractmethod
+    def process(self, metric: MetricData) -> MetricData | Iterable[MetricData] | None:
+        """The record, another one, several, or None to drop it. It must not change `metric` itself."""
+
+
+@runtime_checkable
+class Collects(Protocol):
+    """What a collector has, whatever it inherits from."""
+
+    def collect(self) -> Sequence[MetricData]:
+        """As `CollectorPlugin.collect`."""
+
+
+@runtime_checkable
+class TakesExperiment(Protocol):
+    """What a framework plug-in has, whatever it inherits from."""
+
+    def set_experiment(self, experiment: MetricSink) -> None:
+        """As `FrameworkPlugin.set_experiment`."""
+
+
+_CONTRACTS: Final[Mapping[PluginType, tuple[type, str]]] = {
+    PluginType.BACKEND: (BackendPlugin, "does not inherit from BackendPlugin"),
+    PluginType.COLLECTOR: (Collects, "has no collect()"),
+    PluginType.FRAMEWORK: (TakesExperiment, "has no set_experiment(experiment)"),
+    PluginType.PROCESSOR: (ProcessorPlugin, "does not inherit from ProcessorPlugin"),
+}
+
+
+@final
+class ManagedPlugin:
+    """A plug-in and where it stands. Its life-cycle methods are called by the one thread that owns the plug-in."""
+
+    def __init__(self, plugin: PluginBase, config: Mapping[str, Any]) -> None:
+        """Check the plug-in against its contract.
+
+        Raises:
+            PluginContractError: Its metadata is wrong, or it lacks the method of its kind.
+        """
+        metadata: object = plugin.get_metadata()  # It may be a stranger's code: what it gives is looked at.
+        if not isinstance(metadata, PluginMetadata) or not isinstance(metadata.type, PluginType) or not metadata.name:
+            raise PluginContractError(
+                f"{type(plugin).__name__}.get_metadata() gives no valid PluginMetadata: {metadata!r}"
+            )
+        contract, lack = _CONTRACTS[metadata.type]
+        if not isinstance(plugin, contract):
+            kind = metadata.type.value
+            raise PluginContractError(f"the plug-in {metadata.name!r} says that it is a {kind}, but it {lack}")
+        self.plugin = plugin
+        self.metadata = metadata
+        self.config = dict(config)
+        self.state = PluginState.REGISTERED
+        self.error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The plug-in's name."""
+        return self.metadata.name
+
+    def check_dependencies(self) -> None:
+        """Look the required packages up, without importing them.
+
+        Raises:
+            MissingDependencyError: Some are missing; the text has the line to install them.
+        """
+        absent = missing(self.metadata.dependencies)
+        if absent:
+            packages = " ".join(repr(package) for package in absent)
+            raise MissingDependencyError(
+                f"the plug-in {self.name!r} needs {', '.join(absent)}, which is not installed. Install it with: "
+                f"pip install {packages}"
+            )
+
+    def initialize(self, facts: Mapping[str, Any]) -> None:
+        """`plugin.initialize`, with its configuration over the run's facts."""
+        self.plugin.initialize({**facts, **self.config})
+        self.state = PluginState.INITIALIZED
+
+    def start(self) -> None:
+        """`plugin.start`."""
+        self.plugin.start()
+        self.state, self.error = PluginState.RUNNING, None
+
+    def stop(self) -> None:
+        """`plugin.stop`, where it was initialised and has not been stopped."""
+        if self.state in (PluginState.INITIALIZED, PluginState.RUNNING):
+            self.state = PluginState.STOPPED
+            self.plugin.stop()
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing more is asked of the plug-in."""
+        self.state, self.error = PluginState.FAILED, f"{type(error).__name__}: {error}"
+
+    def get_status(self) -> dict[str, Any]:
+        """State, last error, and what the plug-in itself says."""
+        status: dict[str, Any] = {"type": self.metadata.type.value, "state": self.state.value, "error": self.error}
+        try:
+            return {**self.plugin.get_status(), **status}
+        except Exception as error:
+            logger.warning("get_status() of the plug-in %r failed: %s", self.name, error, exc_info=True)
+            return {**status, "status_error": f"{type(error).__name__}: {error}"}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class FoundPlugin:
+    """An installed plug-in, as its entry point says; nothing of it has been imported.
+
+    Attributes:
+        name: The entry point's name.
+        group: `tracelet.backends` or `tracelet.plugins`.
+        target: `module:class`.
+        package: The distribution that brings it, with its version.
+    """
+
+    name: str
+    group: str
+    target: str
+    package: str
+    entry_point: importlib.metadata.EntryPoint
+
+    def load(self) -> PluginBase:
+        """Import it and make an instance.
+
+        Raises:
+            MissingDependencyError: A package that it imports is not installed.
+            PluginError: It can't be imported or made, or is no plug-in.
+        """
+        try:
+            made = self.entry_point.load()()
+        except MissingDependencyError:
+            raise
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"the plug-in {self.name!r} of {self.package} can't be imported: {error}"
+            ) from error
+        except Exception as error:
+            raise PluginError(
+                f"the plug-in {self.name!r} of {self.package} can't be loaded from {self.target}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(made, PluginBase):
+            raise PluginContractError(
+                f"{self.target} of {self.package} is no plug-in: it does not inherit from PluginBase"
+            )
+        return made
+
+
+@final
+class PluginManager:
+    """The registry: which plug-ins are installed, and which ones an experiment uses.
+
+    Called on the thread that makes and starts the experiment. Listing imports nothing; only what is asked for is
+    loaded.
+    """
+
+    _installed: ClassVar[tuple[FoundPlugin, ...] | None] = None  # The installed packages don't change under a process.
+
+    def __init__(self, *, allow: Sequence[str] | None = None, deny: Sequence[str] = ()) -> None:
+        """Make an empty registry.
+
+        Args:
+            allow: Only entry points of these names may be loaded; None allows all.
+            deny: Entry points of these names may not.
+        """
+        self._allow = allow
+        self._deny = deny
+        self._plugins: dict[str, ManagedPlugin] = {}
+
+    def register_plugin(self, plugin: PluginBase, config: Mapping[str, Any] | None = None) -> ManagedPlugin:
+        """Add an instance. It takes part from `Experiment.start()` on.
+
+        Raises:
+            PluginContractError: It is no valid plug-in, or its name is taken.
+        """
+        if not isinstance(plugin, PluginBase):
+            raise PluginContractError(f"register_plugin() takes an instance of a plug-in, not {plugin!r}")
+        managed = ManagedPlugin(plugin, config or {})
+        if managed.name in self._plugins:
+            raise PluginContractError(f"a plug-in named {managed.name!r} is registered already")
+        self._plugins[managed.name] = managed
+        return managed
+
+    def load(self, name: str, config: Mapping[str, Any] | None = None) -> ManagedPlugin:
+        """The plug-in of this name: the registered one, or the installed one, which is then registered.
+
+        Raises:
+            PluginNotFoundError: There is none, or it is not allowed; the text names near ones.
+            MissingDependencyError: A package that it needs is not installed.
+            PluginError: It can't be loaded.
+        """
+        if name in self._plugins:
+            return self._plugins[name]
+        found = [plugin for plugin in self.installed() if plugin.name == name]
+        if not found:
+            known = sorted({plugin.name for plugin in self.installed()})
+            raise PluginNotFoundError(
+                f"no plug-in {name!r} is installed{did_you_mean(name, known)}. Installed: {', '.join(known) or 'none'}"
+            )
+        if name in self._deny or (self._allow is not None and name not in self._allow):
+            raise PluginNotFoundError(f"the plug-in {name!r} is installed, but the settings do not allow it")
+        # One that the user installed wins over ours of the same name.
+        chosen = sorted(found, key=lambda plugin: plugin.package.startswith("tracelet "))[0]
+        if len(found) > 1:
+            logger.warning("%d packages bring a plug-in %r; the one of %s is used", len(found), name, chosen.package)
+        return self.register_plugin(chosen.load(), config)
+
+    @classmethod
+    def installed(cls) -> tuple[FoundPlugin, ...]:
+        """All installed plug-ins, by their entry points."""
+        if cls._installed is None:
+            cls._installed = tuple(_entry_points())
+        return cls._installed
+
+    def of_type(self, kind: PluginType) -> list[ManagedPlugin]:
+        """The registered plug-ins of a kind, in the order of their registration."""
+        return [managed for managed in self._plugins.values() if managed.metadata.type is kind]
+
+    def __iter__(self) -> Iterator[ManagedPlugin]:
+        return iter(tuple(self._plugins.values()))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._plugins
+
+    def get_status(self) -> dict[str, dict[str, Any]]:
+        """The state of each registered plug-in, by name."""
+        return {managed.name: managed.get_status() for managed in self}
+
+
+def _entry_points() -> Iterator[FoundPlugin]:
+    for group in ENTRY_POINT_GROUPS:
+        for point in importlib.metadata.entry_points(group=group):
+            package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown package"
+            yield FoundPlugin(point.name, group, point.value, package, point)

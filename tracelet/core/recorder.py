@@ -1,0 +1,270 @@
+"""The `log_*` calls: what every experiment offers, to users and adapters alike.
+
+Called on any thread, from signal handlers, `__del__` and forked children too.
+
+Guarantee: a record whose call has returned is on the local disk. A call raises `UsageError` for the caller's own
+mistakes (a name that is no string, a stopped experiment) and nothing else, and it waits for nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tracelet.core.intake import Intake, Journal, check_name
+from tracelet.core.records import DEFINE_PREFIX, TAG_PREFIX, MetricData, MetricType
+from tracelet.errors import InvalidNameError, UsageError
+from tracelet.utils.media import encode_audio, encode_figure, encode_image, encode_video, histogram, table
+from tracelet.utils.values import as_mapping, as_text, flatten
+
+_MAX_LEVELS: Final = 20
+
+
+class Recorder(ABC):
+    """See the module docstring. `Experiment` adds the life cycle."""
+
+    _journal: Journal
+    _intake: Intake
+
+    @abstractmethod
+    def _require_running(self) -> None:
+        """Raise `ExperimentStateError` where no record can be taken."""
+
+    # -- scalars -------------------------------------------------------------------------------------------------------
+
+    def log_metric(self, name: str, value: Any, iteration: int | None = None) -> None:
+        """Record one value of a series.
+
+        Args:
+            name: The series; levels are divided by `/`.
+            value: A number, or anything of one element: numpy, torch, JAX. NaN and infinities are kept. A text is
+                recorded as a text, and a vector as a tensor.
+            iteration: The step. None: that of `set_iteration`, or else the series counts by itself: 0, 1, 2, …
+
+        Raises:
+            InvalidNameError: `name` is no string.
+            ExperimentStateError: The experiment is not running.
+        """
+        # The fast path: a known series and a float. Nothing here can fail but for the user's own mistakes, and what is
+        # not plain goes the long way. `stop` empties `series`, so that this path needs no look at the state.
+        try:
+            series = self._journal.series[name]
+            if type(value) is float:
+                if iteration is None:
+                    iteration = self._intake.iteration
+                    if iteration is None:
+                        iteration = series.next_step()
+                self._journal.append(series.key, iteration, value)
+                return
+        except (KeyError, TypeError, struct.error):
+            pass  # A new series, or a name or a step that `metric` reports or mends.
+        self._require_running()
+        self._intake.metric(name, value, iteration)
+
+    def log_metrics(self, metrics: Mapping[str, Any], iteration: int | None = None) -> None:
+        """Record several values under one step. Nested mappings are joined with `/`.
+
+        Raises:
+            InvalidNameError, ExperimentStateError: As `log_metric`.
+            UsageError: `metrics` is no mapping.
+        """
+        if not isinstance(metrics, Mapping):
+            raise UsageError(
+                f"log_metrics() takes a mapping of names to values, not {type(metrics).__name__}: {metrics!r:.200}"
+            )
+        fault: InvalidNameError | None = None
+        for name, value in metrics.items():
+            try:
+                if type(value) is float:
+                    self.log_metric(name, value, iteration)
+                else:
+                    for inner, leaf in _leaves(name, value):
+                        self.log_metric(inner, leaf, iteration)
+            except InvalidNameError as error:  # The others are recorded all the same.
+                fault = error
+        if fault is not None:
+            raise fault
+
+    def log_params(self, params: Any) -> None:
+        """Record parameters: a mapping, Namespace, dataclass, pydantic model or OmegaConf, nested as deep as you like.
+
+        Raises:
+            ExperimentStateError: The experiment is not running.
+            UsageError: `params` has no named fields.
+        """
+        self._require_running()
+        if as_mapping(params) is None:
+            raise UsageError(f"log_params() takes named values, not {type(params).__name__}: {params!r:.200}")
+        for name, value in flatten(params):
+            self._intake.record(name, value, MetricType.PARAMETER)
+
+    def log_param(self, name: str, value: Any) -> None:
+        """Record one parameter.
+
+        Raises:
+            InvalidNameError, ExperimentStateError: As `log_metric`.
+        """
+        check_name(name)
+        self.log_params({name: value})
+
+    def log_text(self, name: str, text: str, iteration: int | None = None) -> None:
+        """Record a text.
+
+        Raises:
+            InvalidNameError, ExperimentStateError: As `log_metric`.
+        """
+        self._require_running()
+        self._intake.record(name, text, MetricType.TEXT, iteration)
+
+    def log_image(self, name: str, image: Any, iteration: int | None = None, caption: str | None = None) -> None:
+        """Record an image: an array (H, W), (H, W, C) or (C, H, W), a PIL image, encoded bytes, or a path.
+
+        Raises:
+            InvalidNameError, ExperimentStateError: As `log_metric`.
+        """
+        self._log_encoded(
+            name, image, MetricType.IMAGE, encode_image, iteration, {"caption": caption} if caption else None
+        )
+
+    def log_figure(self, name: str, figure: Any, iteration: int | None = None) -> None:
+        """Record a figure of matplotlib or plotly, or a path of one. The figure stays open.
+
+        Raises:
+            InvalidNameError, ExperimentStateError: As `log_metric`.
+        """
+        self._log_encoded(name, figure, MetricType.FIGURE, encode_figure, iteration)
+
+    def log_audio(self, name: str, audio: Any, iteration: int | None = None, sample_rate_hz: int = 44_100) -> None:
+        """Record a sound: samples of shape (n,), (n, channels) or (channels, n), encoded bytes, or a path.
+
+        Raises:
+            InvalidNameError, ExperimentStateError: As `log_metric`.
+        """
+        self._log_encoded(name, audio, MetricType.AUDIO, lambda value: encode_audio(value, sample_rate_hz), iteration)
+
+    def log_video(self, name: str, video: Any, iteration: int | None = None, frames_per_s: float = 4.0) -> None:
+        """Record a film: frames of shape (T, H, W, C) or (T, C, H, W), encoded bytes, or a path.
+
+        Raises:
+            InvalidNameError, ExperimentStateError: As `log_metric`.
+        """
+        self._log_encoded(name, video, MetricType.VIDEO, lambda value: encode_video(value, frames_per_s), iteration)
+
+    def log_histogram(self, name: str, values: Any, iteration: int | None = None, bins: int = 64) -> None:
+        """Record the distribution of an array's elements, or a ready `(counts, edges)` as of `numpy.histogram`.
+
+        Raises:
+            InvalidNameError, ExperimentStateError: As `log_metric`.
+        """
+        self._log_made(name, MetricType.HISTOGRAM, lambda: histogram(values, bins), values, iteration)
+
+    def log_table(
+        self,
+        name: str,
+        data: Any = None,
+        iteration: int | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        rows: Sequence[Sequence[Any]] | None = None,
+    ) -> None:
+        """Record a table: a pandas frame, a list of mappings, a mapping of columns, or columns and rows.
+
+        Raises:
+            InvalidNameError, ExperimentStateError: As `log_metric`.
+        """
+        self._log_made(name, MetricType.TABLE, lambda: table(data, columns, rows), data, iteration)
+
+    def log_artifact(self, path: str | os.PathLike[str], name: str | None = None, type: str | None = None) -> None:
+        """Keep a file or a directory with the run. Yours is not touched, and may be deleted afterwards.
+
+        Args:
+            path: The file or directory; linked into the run directory where that is possible, else copied.
+            name: None: the file's own name.
+            type: `model`, `dataset`, … as you like.
+
+        Raises:
+            InvalidNameError, ExperimentStateError: As `log_metric`.
+            UsageError: There is nothing at `path`.
+        """
+        self._require_running()
+        source = Path(path)
+        if not source.exists():
+            raise UsageError(f"log_artifact(): there is no file or directory {os.fspath(path)!r}")
+        metadata = {"type": type} if type is not None else None
+        self._intake.file(source.name if name is None else name, source, MetricType.ARTIFACT, metadata=metadata)
+
+    def emit_metric(self, metric: MetricData) -> None:
+        """Record what a source (an adapter, a plug-in) hands over.
+
+        Raises:
+            InvalidNameError, ExperimentStateError: As `log_metric`.
+            UsageError: `metric` is no MetricData.
+        """
+        self._require_running()
+        if not isinstance(metric, MetricData):
+            raise UsageError(f"emit_metric() takes a MetricData, not {type(metric).__name__}: {metric!r:.200}")
+        self._intake.emit(metric)
+
+    # -- facts about the run -------------------------------------------------------------------------------------------
+
+    def set_tags(self, tags: Mapping[str, Any] | Sequence[str]) -> None:
+        """Set tags: key and value, or words. A tag that is there gets the new value.
+
+        Raises:
+            InvalidNameError, ExperimentStateError: As `log_metric`.
+        """
+        self._require_running()
+        pairs = tags if isinstance(tags, Mapping) else dict.fromkeys([tags] if isinstance(tags, str) else tags, "")
+        for key, value in pairs.items():
+            check_name(key)
+            self._intake.record(TAG_PREFIX + key, as_text(value), MetricType.CUSTOM)
+
+    def set_iteration(self, iteration: int | None) -> None:
+        """The step of all calls that name none; None: each series counts by itself again."""
+        self._intake.iteration = iteration
+
+    def define_metric(self, name: str, step: str) -> None:
+        """Say that the series `step` (an epoch, the samples seen) is the x-axis of the series `name`.
+
+        Raises:
+            InvalidNameError, ExperimentStateError: As `log_metric`.
+        """
+        self._require_running()
+        check_name(name)
+        check_name(step)
+        self._intake.record(DEFINE_PREFIX + name, {"step": step}, MetricType.CUSTOM)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _log_encoded(
+        self,
+        name: str,
+        value: Any,
+        kind: MetricType,
+        encode: Callable[[Any], Any],
+        iteration: int | None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._require_running()
+        self._intake.encoded(name, value, kind, encode, iteration, metadata)
+
+    def _log_made(
+        self, name: str, kind: MetricType, make: Callable[[], Any], value: Any, iteration: int | None
+    ) -> None:
+        self._require_running()
+        self._intake.made(name, kind, make, value, iteration)
+
+
+def _leaves(name: Any, value: Any, level: int = 0) -> Iterator[tuple[Any, Any]]:
+    """The single values of a nested metric. A number as a key becomes its text, as in parameters."""
+    if isinstance(name, (int, float)):
+        name = as_text(name)
+    if isinstance(value, Mapping) and level < _MAX_LEVELS:
+        for key, inner in value.items():
+            yield from _leaves(f"{name}/{as_text(key)}", inner, level + 1)
+    else:
+        yield name, value

@@ -1,0 +1,1 @@
+"""The Hugging Face integration; it comes with a later release."""

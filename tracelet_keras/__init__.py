@@ -1,0 +1,1 @@
+"""The Keras integration; it comes with a later release."""
