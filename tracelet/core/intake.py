@@ -42,6 +42,9 @@ class Journal(Protocol):
     def append(self, key: int, step: int, value: float, time_ns: int | None = None) -> None:
         """As `JournalWriter.append`."""
 
+    def append_all(self, values: Mapping[str, float], step: int) -> None:
+        """As `JournalWriter.append_all`."""
+
     def define(self, identity: SeriesId) -> Series | None:
         """As `JournalWriter.define`."""
 
@@ -74,6 +77,9 @@ class NullJournal:
         self.lost = 0
 
     def append(self, key: int, step: int, value: float, time_ns: int | None = None) -> None:
+        """Nothing happens."""
+
+    def append_all(self, values: Mapping[str, float], step: int) -> None:
         """Nothing happens."""
 
     def define(self, identity: SeriesId) -> Series | None:

@@ -225,6 +225,15 @@ _CONTRACTS: Final[Mapping[PluginType, tuple[type, str]]] = {
 }
 
 
+def _checked(metadata: object, owner: str) -> PluginMetadata:
+    """What a stranger's `get_metadata()` gave, looked at."""
+    if not isinstance(metadata, PluginMetadata):
+        raise PluginContractError(f"{owner}.get_metadata() must give a PluginMetadata, not {metadata!r}")
+    if metadata.type not in _CONTRACTS or not metadata.name:
+        raise PluginContractError(f"{owner}.get_metadata() has no valid name and type: {metadata!r}")
+    return metadata
+
+
 @final
 class ManagedPlugin:
     """A plug-in and where it stands. Its life-cycle methods are called by the one thread that owns the plug-in."""
@@ -235,11 +244,7 @@ class ManagedPlugin:
         Raises:
             PluginContractError: Its metadata is wrong, or it lacks the method of its kind.
         """
-        metadata: object = plugin.get_metadata()  # It may be a stranger's code: what it gives is looked at.
-        if not isinstance(metadata, PluginMetadata) or not isinstance(metadata.type, PluginType) or not metadata.name:
-            raise PluginContractError(
-                f"{type(plugin).__name__}.get_metadata() gives no valid PluginMetadata: {metadata!r}"
-            )
+        metadata = _checked(plugin.get_metadata(), type(plugin).__name__)
         contract, lack = _CONTRACTS[metadata.type]
         if not isinstance(plugin, contract):
             kind = metadata.type.value

@@ -159,10 +159,10 @@ class WrittenSegment:
     def _write(self, record: bytes) -> int:
         if self._torn:
             return _refuse(record)
-        if self._file.write(record) != RECORD_BYTES:
+        if self._file.write(record) != len(record):
             self._torn = True  # Half a record would shift all that follow: this segment takes no more.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return RECORD_BYTES
+        return len(record)
 
     def slots(self) -> int:
         try:
