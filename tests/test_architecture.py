@@ -24,9 +24,9 @@ LAYERS = [
     {"tracelet.journal"},
     {"tracelet.core.plugins"},
     {"tracelet.delivery"},
-    {"tracelet.core.orchestrator"},
+    {"tracelet.core.orchestrator", "tracelet.core.intake", "tracelet.core.collecting", "tracelet.core.draining"},
     {"tracelet.backends", "tracelet.collectors", "tracelet.frameworks", "tracelet.processors", "tracelet.testing"},
-    {"tracelet.core.experiment", "tracelet"},
+    {"tracelet.core.experiment", "tracelet.core.recorder", "tracelet.core.active", "tracelet"},
     {"tracelet_lightning", "tracelet_hf", "tracelet_keras", "tracelet.cli"},
 ]
 
