@@ -71,19 +71,22 @@ class CollectorThread:
             logger.warning(
                 "the collector %r can't start; the run goes on without it: %s", self.name, error, exc_info=True
             )
-            return
+        else:
+            self._collect_until_stopped(collector)
+        try:
+            self._managed.stop()
+        except Exception as error:
+            self._on_error(self.name, error)
+            logger.warning("stop() of the collector %r failed: %s", self.name, error, exc_info=True)
+
+    def _collect_until_stopped(self, collector: Collects) -> None:
         due_s = time.monotonic()
         while True:
             self._collect(collector)
             # By the clock rather than by sleeping an interval: what a reading takes does not add up.
             due_s = max(due_s + self._interval_s, time.monotonic())
             if self._stopping.wait(due_s - time.monotonic()):
-                break
-        try:
-            self._managed.stop()
-        except Exception as error:
-            self._on_error(self.name, error)
-            logger.warning("stop() of the collector %r failed: %s", self.name, error, exc_info=True)
+                return
 
     def _collect(self, collector: Collects) -> None:
         try:

@@ -29,7 +29,7 @@ def wait_for_workers(workers: Sequence[DeliveryWorker], run_id: str, timeout_s: 
     try:
         _join(workers, min(_QUIET_S, timeout_s))
         left = [worker for worker in workers if not worker.join(0)]
-        if left and (sys.stderr.isatty() if show is None else show):
+        if left and (_is_on_terminal() if show is None else show):
             _show_progress(left, deadline_s)
         else:
             _join(left, deadline_s - time.monotonic())
@@ -54,14 +54,20 @@ def _show_progress(workers: Sequence[DeliveryWorker], deadline_s: float) -> None
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bars = [
-            (worker, worker.delivered, progress.add_task(f"{worker.name}: delivering", total=worker.waiting()))
-            for worker in workers
-        ]
+    # Without a thread of its own, which could not be started any more when the interpreter is on its way out.
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as progress:
+        bars = []
+        for worker in workers:
+            total = worker.waiting()
+            bars.append((worker, total, progress.add_task(f"{worker.name}: delivering", total=total)))
         while time.monotonic() < deadline_s and not all(worker.join(0.05) for worker in workers):
-            for worker, before, bar in bars:
-                progress.update(bar, completed=worker.delivered - before)
+            for worker, total, bar in bars:
+                progress.update(bar, completed=total - worker.waiting())
+            progress.refresh()
+
+
+def _is_on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()  # A program without a console has None.
 
 
 def _report(worker: DeliveryWorker, run_id: str) -> None:
@@ -71,3 +77,5 @@ def _report(worker: DeliveryWorker, run_id: str) -> None:
             "%d records have not reached %r. They are kept; send them with: tracelet sync %s --to %s",
             waiting, worker.name, run_id, worker.name,
         )  # fmt: skip
+    elif not worker.join(0):
+        logger.warning("%r has got everything, but it does not end; it is left behind", worker.name)

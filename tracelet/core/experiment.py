@@ -1,7 +1,8 @@
 """The experiment: what users and adapters talk to.
 
 Threads: `log_*` as `core.recorder` says; `start`, `stop` and `flush` on any one thread at a time. At the end of the
-process an experiment that was not stopped is stopped, as `failed` if an exception ended the program.
+process an experiment that was not stopped is stopped: as `failed` if an exception ended the program. `sys.exit(3)` is
+no exception there, for the interpreter does not tell its exit status; in a `with` block it makes the run `failed`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import atexit
 import functools
 import logging
+import multiprocessing
 import os
 import sys
 import threading
@@ -16,6 +18,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from multiprocessing.util import Finalize
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, final
@@ -24,7 +27,7 @@ from tracelet.core.draining import wait_for_workers
 from tracelet.core.intake import Intake, Journal, NullJournal, check_name
 from tracelet.core.orchestrator import DataFlowOrchestrator, RoutingRule
 from tracelet.core.plugins import ManagedPlugin, PluginBase, PluginManager, PluginType
-from tracelet.core.recorder import Recorder
+from tracelet.core.recorder import Recorder, require_fields, tag_pairs
 from tracelet.core.records import STATUS_NAME, MetricSource, MetricType
 from tracelet.errors import ExperimentStateError, PluginContractError, RunExistsError, RunNotFoundError, UsageError
 from tracelet.journal.directory import RunDirectory, new_run_id
@@ -92,7 +95,9 @@ class Experiment(Recorder):
         Raises:
             InvalidNameError: A name is no string.
             SettingsError: A setting is wrong.
-            UsageError: `resume` is none of the above, or demands a run without naming it.
+            UsageError: `resume` is none of the above, or demands a run without naming it; or `config`, `tags` or
+                `backend` is not what it should be.
+            CorruptJournalError: `run_id` is there, and can't be read.
         """
         from tracelet.settings import TraceletSettings  # It imports pydantic, 0.2 s: not for `import tracelet`.
 
@@ -102,36 +107,30 @@ class Experiment(Recorder):
         self._settings = settings or TraceletSettings.load()
         self.project = self._settings.project if project is None else project
         self._resume = _resume_mode(resume, run_id)
+        if config is not None:
+            require_fields(config)
         root = Path(os.path.abspath(self._settings.dir if dir is None else dir))
         self._run = RunDirectory.at(root, self.project, run_id if run_id is not None else new_run_id(), name)
-        self._config, self._tags, self._rank = config, tags, rank
+        self._config, self._rank = config, rank
+        self._tags = None if tags is None else dict(tag_pairs(tags))
         self._backends: tuple[str | PluginBase, ...] = _listed(self._settings.backend if backend is None else backend)
         self._collectors = tuple(self._settings.collectors if collectors is None else collectors)
-        self._plugin_manager = PluginManager(allow=self._settings.plugins_allow, deny=self._settings.plugins_deny)
-        self._prepare("main", 1 + _attempts(self._run.path))
-
-    def _prepare(self, role: WriterRole, attempt: int) -> None:
-        """Make the parts of an experiment that has not been started."""
-        settings = self._settings
-        self._journal: Journal = (
-            NullJournal()
-            if settings.disabled
-            else JournalWriter(
-                self._run,
-                role=role,
-                attempt=attempt,
-                rank=self._rank,
-                mode=settings.journal_mode,
-                max_segment_bytes=settings.segment_bytes,
-                sync_interval_s=settings.sync_interval_s,
-                heartbeat_s=settings.heartbeat_s,
-            )
+        self._plugin_manager = PluginManager(
+            allow=self._settings.plugins_allow,
+            deny=self._settings.plugins_deny,
+            configuration=self._settings.plugin_config,
         )
-        self._intake = Intake(self._journal, self._run, keep_files=not settings.disabled)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the parts of an experiment that has not been started."""
+        self._journal: Journal = NullJournal()  # Until it is started, maybe in a forked child; and if it is disabled.
+        self._intake = Intake(self._journal, self._run, keep_files=not self._settings.disabled)
         self._orchestrator = DataFlowOrchestrator(self._intake, self._run, self._plugin_manager)
-        self._role: WriterRole = role
+        self._role: WriterRole = "main"
         self._state: Literal["new", "running", "stopped"] = "new"
         self._pid = os.getpid()
+        self._by_hand: tuple[ManagedPlugin, ...] = ()
         self._began_s = 0.0
         self._stopping = threading.Lock()
         self._at_exit = functools.partial(_stop_at_exit, weakref.ref(self))
@@ -174,33 +173,50 @@ class Experiment(Recorder):
                 f"the experiment {self.name!r} was started before. Make a new Experiment; with "
                 f"run_id={self.run_id!r} it goes on with this run"
             )
-        there = (self._run.path / IDENTITY_FILE).exists()
+        there = os.path.exists(self._run.path / IDENTITY_FILE)
         if self._resume == "must" and not there:
             raise RunNotFoundError(f"there is no run {self.run_id!r} in {self._run.path.parent} to resume")
         if self._resume == "never" and there:
             raise RunExistsError(f"the run {self.run_id!r} is there already: {self._run.path}")
+        self._by_hand = tuple(self._plugin_manager)
         for backend in self._backends:
             self._load_plugin(backend, PluginType.BACKEND)
         for collector in self._collectors:
             self._load_plugin(collector, PluginType.COLLECTOR)
         self._orchestrator.check()
-        self._go(main=True)
+        self._go("main", 1 + _attempts(self._run.path))
         return self
 
-    def _go(self, *, main: bool) -> None:
-        self._journal.open()
+    def _go(self, role: WriterRole, attempt: int) -> None:
+        settings = self._settings
+        if not settings.disabled:
+            self._journal = self._intake.journal = JournalWriter(
+                self._run,
+                role=role,
+                attempt=attempt,
+                rank=self._rank,
+                mode=settings.journal_mode,
+                max_segment_bytes=settings.segment_bytes,
+                sync_interval_s=settings.sync_interval_s,
+                heartbeat_s=settings.heartbeat_s,
+            )
+        self._role, self._pid = role, os.getpid()
         self._state, self._began_s = "running", time.monotonic()
+        Experiment._active.append(self)
         Experiment._live[os.fspath(self._run.path)] = self
-        atexit.register(self._at_exit, _last_exception())
-        if not main:
+        before = getattr(sys, "last_value", None)
+        atexit.register(self._at_exit, before)
+        if multiprocessing.parent_process() is not None:  # A forked child of that package ends without `atexit`.
+            Finalize(None, self._at_exit, (before,), exitpriority=0)
+        if role != "main":  # Its files come with its first record: a rank that logs nothing leaves none.
             return
+        self._journal.open()
         if self._config is not None:
             self.log_params(self._config)
         if self._tags:
             self.set_tags(self._tags)
-        if not self._settings.disabled:
-            self._orchestrator.start(self, self._facts(), self._settings.collect_interval_s)
-        Experiment._active.append(self)
+        if not settings.disabled:
+            self._orchestrator.start(self, self._facts(), settings.collect_interval_s)
 
     def stop(self, status: str | RunStatus = "finished", error: str | None = None) -> None:
         """End the run, and give the backends what they have not got yet, for up to the setting `stop_timeout_s`.
@@ -237,8 +253,35 @@ class Experiment(Recorder):
                 wait_for_workers(workers, self.run_id, timeout_s, self._settings.show_progress)
         finally:
             self._journal.close()
+            self._journal.series.clear()  # Once more: a call that was under way may have come with a new series.
         if self._journal.lost:
             logger.warning("The run %s: %d records could not be kept", self.run_dir, self._journal.lost)
+
+    def reopen(self) -> Experiment:
+        """The experiment that records this run now: for an adapter, which may outlive the one that it began with.
+
+        Returns:
+            This one while it runs, or another one of this process that records the run. Else one that is started here:
+            this one if it is new, or its successor, the run's next attempt, with the same backends, collectors,
+            plug-ins and routing rules.
+
+        Raises:
+            CorruptJournalError: The run is there, and can't be read.
+            TraceletError: What `start()` raises.
+        """
+        known = Experiment._live.get(os.fspath(self._run.path), self)
+        if known.is_running:
+            return known
+        if self._state == "new":
+            return self.start()
+        if self._role == "attached" or os.getpid() != self._pid:  # Another process leads the run.
+            return Experiment._attach(self._run, self._settings, self._rank)
+        successor = self._successor()()
+        for managed in self._by_hand:
+            successor.register_plugin(managed.plugin, managed.config)
+        for rule in self._orchestrator.rules:
+            successor.add_routing_rule(rule)
+        return successor.start()
 
     def __enter__(self) -> Self:
         if self._state == "new":
@@ -248,10 +291,14 @@ class Experiment(Recorder):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Stop, after `error`. `sys.exit()` and `sys.exit(0)` are no failures."""
+        if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
             self.stop()
         else:
-            self.stop("failed", error="".join(traceback.format_exception(kind, error, trace)))
+            self.stop("failed", error="".join(traceback.format_exception(error)))
 
     def flush(self, timeout: float = 60.0) -> bool:
         """Wait until every backend has got what has been logged so far.
@@ -317,14 +364,22 @@ class Experiment(Recorder):
     # -- copies --------------------------------------------------------------------------------------------------------
 
     def __reduce__(self) -> tuple[Callable[..., Experiment], tuple[Any, ...]]:
-        """A copy is the same experiment: in this process the same object, in another one a part of the same run."""
-        return _joined, (
-            os.fspath(self._run.path),
-            self._run.identity,
-            self._settings,
-            self._rank,
-            self._state == "running",
-        )
+        """A copy is the same experiment: in this process the same object, in another one a part of the same run.
+
+        Of an experiment that is not running it is one that can be started.
+        """
+        if self._state == "running":
+            return _joined, (os.fspath(self._run.path), self._run.identity, self._settings, self._rank)
+        return self._successor(), ()
+
+    def _successor(self) -> functools.partial[Experiment]:
+        """Makes an experiment that begins this run, or goes on with it."""
+        is_new = self._state == "new"
+        config, tags, resume = (self._config, self._tags, self._resume) if is_new else (None, None, None)
+        return functools.partial(
+            Experiment, self.name, self._backends, config, tags, self.project, self.run_id, resume,
+            dir=self._run.path.parent.parent, collectors=self._collectors, settings=self._settings, rank=self._rank,
+        )  # fmt: skip
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Experiment:
         return self
@@ -341,29 +396,26 @@ class Experiment(Recorder):
         from tracelet.settings import TraceletSettings
 
         run = RunDirectory.open(Path(os.path.abspath(run_dir)))
-        return cls._attach(run, TraceletSettings.load(), rank, running=True)
+        return cls._attach(run, TraceletSettings.load(), rank)
 
     @classmethod
-    def _attach(cls, run: RunDirectory, settings: TraceletSettings, rank: int | None, *, running: bool) -> Experiment:
+    def _attach(cls, run: RunDirectory, settings: TraceletSettings, rank: int | None) -> Experiment:
         known = cls._live.get(os.fspath(run.path))
-        if known is not None and (known.is_running or not running):
+        if known is not None and known.is_running:
             return known
         joined = cls.__new__(cls)
-        joined._become_part_of(run, settings, rank, running=running)  # noqa: SLF001  It is one of us.
+        joined._become_part_of(run, settings, rank)  # noqa: SLF001  It is one of us.
         return joined
 
-    def _become_part_of(
-        self, run: RunDirectory, settings: TraceletSettings, rank: int | None, *, running: bool
-    ) -> None:
-        """What `__init__` is to a new experiment. A copy of one that was not running can be started."""
+    def _become_part_of(self, run: RunDirectory, settings: TraceletSettings, rank: int | None) -> None:
+        """What `__init__` and `start` are to a new experiment."""
         self.name, self.project = run.identity.name, run.identity.project
         self._settings, self._resume, self._run, self._rank = settings, "allow", run, rank
         self._config = self._tags = None
         self._backends, self._collectors = (), ()
         self._plugin_manager = PluginManager()
-        self._prepare("attached" if running else "main", 1)
-        if running:
-            self._go(main=False)
+        self._prepare()
+        self._go("attached", 1)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -373,32 +425,32 @@ class Experiment(Recorder):
         remedy = "call start() first" if self._state == "new" else "make a new one; with the same run_id it goes on"
         raise ExperimentStateError(f"the experiment {self.name!r} is {self._state}: {remedy}")
 
-    def _load_plugin(self, plugin: str | PluginBase, kind: PluginType) -> ManagedPlugin:
-        if isinstance(plugin, str):
-            managed = self._plugin_manager.load(plugin, self._settings.plugin_config(plugin))
-        else:
-            name = plugin.get_metadata().name
-            managed = self._plugin_manager.register_plugin(plugin, self._settings.plugin_config(name))
+    def _load_plugin(self, plugin: str | PluginBase, kind: PluginType) -> None:
+        manager = self._plugin_manager
+        managed = manager.load(plugin) if isinstance(plugin, str) else manager.register_plugin(plugin)
         if managed.metadata.type is not kind:
             raise PluginContractError(
                 f"the plug-in {managed.name!r} is a {managed.metadata.type.value}, and no {kind.value}"
             )
-        return managed
 
     def _facts(self) -> dict[str, Any]:
         return {"run_name": self.name, "run_id": self.run_id, "run_project": self.project, "run_dir": self.run_dir}
 
 
-def _joined(path: str, identity: Any, settings: TraceletSettings, rank: int | None, running: bool) -> Experiment:
-    """What a pickled experiment becomes."""
+def _joined(path: str, identity: Any, settings: TraceletSettings, rank: int | None) -> Experiment:
+    """What a pickled experiment becomes that was running."""
     run = RunDirectory(Path(path), identity)
-    return Experiment._attach(run, settings, rank, running=running)  # noqa: SLF001  A part of the class, for pickle.
+    return Experiment._attach(run, settings, rank)  # noqa: SLF001  A part of the class, for pickle.
 
 
 def _listed(backend: Backends) -> tuple[str | PluginBase, ...]:
     if isinstance(backend, str):
         return tuple(name.strip() for name in backend.split(",") if name.strip())
-    return (backend,) if isinstance(backend, PluginBase) else tuple(dict.fromkeys(backend))
+    listed = (backend,) if isinstance(backend, PluginBase) or not isinstance(backend, Iterable) else tuple(backend)
+    for one in listed:
+        if not isinstance(one, (str, PluginBase)):
+            raise UsageError(f"a backend is a name or an instance of a plug-in, not {type(one).__name__}: {one!r:.200}")
+    return tuple({one if isinstance(one, str) else id(one): one for one in listed}.values())
 
 
 def _resume_mode(resume: Resume | bool | None, run_id: str | None) -> Resume:
@@ -413,29 +465,20 @@ def _resume_mode(resume: Resume | bool | None, run_id: str | None) -> Resume:
 
 def _attempts(directory: Path) -> int:
     """How many attempts a run has had so far."""
-    attempts = [0]
-    for name in os.listdir(directory) if directory.is_dir() else ():
-        line = first_line(directory / name) if writer_of_log(name) else None
-        if line is not None and isinstance(line.get("attempt"), int):
-            attempts.append(line["attempt"])
-    return max(attempts)
+    try:
+        names = os.listdir(directory)
+    except OSError:  # Most often there is none yet; anything else the journal reports.
+        return 0
+    lines = (first_line(directory / name) or {} for name in names if writer_of_log(name))
+    return max((line["attempt"] for line in lines if isinstance(line.get("attempt"), int)), default=0)
 
 
 # -- the end of the process --------------------------------------------------------------------------------------------
 
 
-def _last_exception() -> BaseException | None:
-    """The exception that the interpreter ended with, if it did: it is noted there when it is printed."""
-    error: BaseException | None = getattr(sys, "last_value", None)
-    return error
-
-
 def _stop_at_exit(reference: weakref.ref[Experiment], before: BaseException | None) -> None:
     """Stop an experiment that the program did not stop itself. `before`: what had been noted when it was started."""
-    experiment, error = reference(), _last_exception()
-    if experiment is None:
-        return
-    if error is None or error is before:
-        experiment.stop()
-    else:
-        experiment.stop("failed", error="".join(traceback.format_exception(error)))
+    # The former in a child process. The latter is noted when the exception is printed that the interpreter ends with.
+    experiment, error = reference(), sys.exception() or getattr(sys, "last_value", None)
+    if experiment is not None:
+        experiment._end(None if error is before else error)  # noqa: SLF001  A part of the class, for `atexit`.

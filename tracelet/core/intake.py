@@ -11,17 +11,16 @@ import itertools
 import logging
 import math
 import os
-import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, final, runtime_checkable
 
 from tracelet.core.records import MetricData, MetricType
-from tracelet.errors import InvalidNameError, TraceletError
+from tracelet.errors import InvalidNameError
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.files import store_bytes, store_file
 from tracelet.journal.reader import FILE_TYPES
-from tracelet.journal.writer import Series, SeriesId
+from tracelet.journal.writer import MAX_SERIES, Series, SeriesId
 from tracelet.utils.media import Encoded, encode_tensor
 from tracelet.utils.values import as_scalar, as_step, as_text, json_like
 
@@ -75,6 +74,7 @@ class NullJournal:
     def __init__(self) -> None:
         self.series: dict[SeriesId, Series] = {}
         self.lost = 0
+        self._series = Series(0, "", MetricType.SCALAR, None)
 
     def append(self, key: int, step: int, value: float, time_ns: int | None = None) -> None:
         """Nothing happens."""
@@ -84,7 +84,9 @@ class NullJournal:
 
     def define(self, identity: SeriesId) -> Series | None:
         """The same series for every name, so that the fast path is as fast."""
-        return self.series.setdefault(identity, Series(0, "", MetricType.SCALAR, None))
+        if len(self.series) < MAX_SERIES:
+            self.series[identity] = self._series
+        return self._series
 
     def write_record(
         self,
@@ -120,7 +122,7 @@ class Intake:
         """
         self.iteration: int | None = None
         """The step of calls that name none; None: each series counts its own."""
-        self._journal = journal
+        self.journal = journal
         self._run = run
         self._keep_files = keep_files
         self._warned: set[str] = set()
@@ -128,23 +130,20 @@ class Intake:
 
     def emit(self, metric: MetricData) -> None:
         """Record what a source hands over."""
-        time_ns = _time_ns(metric.timestamp)
-        if metric.type in _SCALARS:
-            self.metric(
-                metric.name,
-                metric.value,
-                metric.iteration,
-                kind=metric.type,
-                time_ns=time_ns,
-                source=metric.source,
-                metadata=metric.metadata,
-            )
-        elif metric.type in FILE_TYPES:
-            self.file(metric.name, metric.value, metric.type, metric.iteration, time_ns, metric.source, metric.metadata)
+        name, value, kind, iteration = metric.name, metric.value, metric.type, metric.iteration
+        source = None if metric.source is None else as_text(metric.source)
+        metadata = None if metric.metadata is None else json_like(metric.metadata)
+        if metadata is not None and not isinstance(metadata, dict):
+            metadata = {"metadata": metadata}
+        time_ns = None if metric.timestamp is None else _time_ns(metric.timestamp)
+        if time_ns is None and metric.timestamp is not None:  # It gets the time of this call.
+            metadata = {**(metadata or {}), "timestamp": as_text(metric.timestamp)}
+        if kind in _SCALARS:
+            self.metric(name, value, iteration, kind=kind, time_ns=time_ns, source=source, metadata=metadata)
+        elif kind in FILE_TYPES:
+            self.file(name, value, kind, iteration, time_ns, source, metadata)
         else:
-            self.record(
-                metric.name, metric.value, metric.type, metric.iteration, time_ns, metric.source, metric.metadata
-            )
+            self.record(name, value, kind, iteration, time_ns, source, metadata)
 
     def metric(
         self,
@@ -168,19 +167,15 @@ class Intake:
             details["exact"] = scalar.exact
             self._warn_once(name, f"is no number that a float can hold: {scalar.exact[:40]}")
         plain = kind is MetricType.SCALAR and source is None
-        series = self._journal.define(name if plain else (name, kind, source))
+        series = self.journal.define(name if plain else (name, kind, source))
         if step is None:
             step = (series.next_step if series is not None else self._fallback_step)()
         if details or series is None:
-            self._journal.write_record(
+            self.journal.write_record(
                 name, scalar.value, kind, step=step, time_ns=time_ns, source=source, metadata=details
             )
-            return
-        try:
-            self._journal.append(series.key, step, scalar.value, time_ns)
-        except struct.error as error:  # A time beyond the year 2262.
-            details["time"] = f"{time_ns} ns: {error}"
-            self._journal.write_record(name, scalar.value, kind, step=step, source=source, metadata=details)
+        else:
+            self.journal.append(series.key, step, scalar.value, time_ns)
 
     def record(
         self,
@@ -196,7 +191,7 @@ class Intake:
         check_name(name)
         step, details = self._step(name, iteration, kind, metadata)
         value = as_text(value) if kind is MetricType.TEXT else json_like(value)
-        self._journal.write_record(name, value, kind, step=step, time_ns=time_ns, source=source, metadata=details)
+        self.journal.write_record(name, value, kind, step=step, time_ns=time_ns, source=source, metadata=details)
 
     def file(
         self,
@@ -216,6 +211,10 @@ class Intake:
             return store_file(self._run, Path(os.path.abspath(path)), folder, name)
 
         self.made(name, kind, store, path, iteration, time_ns, source, metadata)
+
+    def is_in(self, path: Path) -> bool:
+        """Whether the run is kept in this directory, which then can't be kept in the run."""
+        return Path(os.path.realpath(self._run.path)).is_relative_to(os.path.realpath(path))
 
     def encoded(
         self,
@@ -257,13 +256,13 @@ class Intake:
             return
         try:
             kept = make()
-        except (OSError, TraceletError, ValueError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 - the code of a foreign value or of an SDK may raise anything
             self._warn_once(name, f"can't be kept as {kind.value}: {error}")
             reason = {**(metadata or {}), "failed": kind.value, "error": as_text(error)}
             self.record(name, as_text(value)[:1000], MetricType.TEXT, iteration, time_ns, source, reason)
             return
         step, details = self._step(name, iteration, kind, metadata)
-        self._journal.write_record(name, kept, kind, step=step, time_ns=time_ns, source=source, metadata=details)
+        self.journal.write_record(name, kept, kind, step=step, time_ns=time_ns, source=source, metadata=details)
 
     def _record_odd_value(
         self,
@@ -288,7 +287,7 @@ class Intake:
         self, name: str, iteration: Any, kind: MetricType, metadata: Mapping[str, Any] | None
     ) -> tuple[int | None, dict[str, Any]]:
         """The step, and the metadata with what had to be changed in it."""
-        details: dict[str, Any] = json_like(dict(metadata)) if metadata else {}
+        details: dict[str, Any] = json_like(metadata) if metadata else {}
         if iteration is None and kind not in _WITHOUT_STEP:
             iteration = self.iteration
         step, exact = as_step(iteration)
@@ -300,7 +299,7 @@ class Intake:
     def _warn_once(self, name: str, what: str) -> None:
         if name not in self._warned and len(self._warned) < _MAX_WARNINGS:
             self._warned.add(name)
-            logger.warning("%r %s", name, what)
+            logger.warning("%.200r %s", name, what)
 
 
 def check_name(name: Any) -> None:
@@ -313,9 +312,11 @@ def check_name(name: Any) -> None:
         raise InvalidNameError(f"a name must be a str, not {type(name).__name__}: {name!r}")
 
 
-def _time_ns(timestamp_s: float | None) -> int | None:
-    scalar = as_scalar(timestamp_s) if timestamp_s is not None else None
-    return None if scalar is None or not math.isfinite(scalar.value) else round(scalar.value * 1e9)
+def _time_ns(timestamp_s: Any) -> int | None:
+    """None where it is no number, or the year is not within 1677 to 2262."""
+    scalar = as_scalar(timestamp_s)
+    time_ns = scalar.value * 1e9 if scalar is not None else math.nan
+    return round(time_ns) if abs(time_ns) < 2**63 else None
 
 
 def _is_array_like(value: Any) -> bool:

@@ -9,11 +9,11 @@ routed when it is delivered, not when it is logged: so the journal has everythin
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
 import fnmatch
 import logging
-import threading
-import time
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
@@ -25,7 +25,7 @@ from tracelet.core.records import PLUGIN_ERRORS_NAME, MetricData, MetricSink, Me
 from tracelet.delivery.cursor import Cursor
 from tracelet.delivery.retry import Backoff
 from tracelet.delivery.worker import DeliveryWorker
-from tracelet.errors import UsageError
+from tracelet.errors import PluginContractError, SettingsError, TraceletError, UsageError
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.reader import JournalReader
 from tracelet.utils.names import safe_directory_name
@@ -85,29 +85,36 @@ class DataFlowOrchestrator:
         self._collectors: list[CollectorThread] = []
         self._errors: dict[str, int] = {}
         self._filter_failed = False
+        self._draining = False  # A record that came now might miss the backends that have ended.
 
     # -- any thread ----------------------------------------------------------------------------------------------------
 
     def emit_metric(self, metric: MetricData) -> None:
-        """Record what a source hands over. On the disk when this returns.
+        """Record what a plug-in hands over. On the disk when this returns; dropped where the run's end is recorded.
 
         Raises:
             InvalidNameError: The record's name is no string.
         """
-        self._intake.emit(metric)
+        if not self._draining:
+            self._intake.emit(metric)
 
     def count_error(self, plugin: str, error: BaseException) -> None:
         """Count an error of a plug-in, here and in the run."""
         self._errors[plugin] = self._errors.get(plugin, 0) + 1
         # Its class only: texts of errors often hold a time or an id, and each would be a record of its own size.
         details = {"plugin": plugin, "error": type(error).__name__}
-        self._intake.emit(MetricData(PLUGIN_ERRORS_NAME, 1.0, MetricType.SYSTEM, source=plugin, metadata=details))
+        self.emit_metric(MetricData(PLUGIN_ERRORS_NAME, 1.0, MetricType.SYSTEM, source=plugin, metadata=details))
 
     # -- the experiment's thread ---------------------------------------------------------------------------------------
 
     def add_source(self, source: MetricSource) -> None:
         """Make a source known, for `get_stats`."""
         self._sources[source.get_source_id()] = source
+
+    @property
+    def rules(self) -> Sequence[RoutingRule]:
+        """The routing rules, in the order in which they were added."""
+        return self._rules
 
     def add_routing_rule(self, rule: RoutingRule) -> None:
         """Add a rule; it holds for the records that are delivered from now on."""
@@ -118,13 +125,18 @@ class DataFlowOrchestrator:
 
         Raises:
             MissingDependencyError: A plug-in needs a package that is not installed.
-            SettingsError: A backend's configuration is wrong.
+            SettingsError: A plug-in's configuration is wrong.
+            PluginContractError: A processor can't be copied.
             UsageError: A routing rule names a backend that is not there.
         """
         for managed in self._plugins:
             managed.check_dependencies()
             if isinstance(managed.plugin, BackendPlugin):
-                managed.plugin.validate_config(managed.config)
+                _validate(managed.plugin, managed)
+            elif managed.metadata.type is PluginType.COLLECTOR:
+                _interval_s(managed, 1.0)
+            elif managed.metadata.type is PluginType.PROCESSOR:
+                _copy(managed)
         backends = {managed.name for managed in self._plugins.of_type(PluginType.BACKEND)}
         unknown = {sink for rule in self._rules for sink in rule.sinks} - backends
         if unknown:
@@ -137,24 +149,22 @@ class DataFlowOrchestrator:
         """Start what was registered. Nothing here waits for a backend, and no plug-in's error comes out.
 
         Args:
-            sink: The experiment: where plug-ins put records of their own.
+            sink: The experiment, for the framework plug-ins.
             facts: What the run is, for the plug-ins' `initialize`.
             collect_interval_s: For collectors whose own configuration has no `interval`.
         """
         for managed in self._plugins.of_type(PluginType.FRAMEWORK):
             self._start_framework(managed, sink, facts)
         for managed in self._plugins.of_type(PluginType.BACKEND):
-            managed.plugin.attach(sink)
-            worker = self._make_worker(managed, sink, facts)
+            worker = self._make_worker(managed, facts)
             self._workers[managed.name] = worker
             worker.start()
         for managed in self._plugins.of_type(PluginType.COLLECTOR):
-            managed.plugin.attach(sink)
-            interval_s = float(managed.config.get("interval", collect_interval_s))
+            managed.plugin.attach(self)
             collector = CollectorThread(
                 managed,
                 facts=self._facts_for(managed, facts),
-                interval_s=interval_s,
+                interval_s=_interval_s(managed, collect_interval_s),
                 emit=self.emit_metric,
                 on_error=self.count_error,
             )
@@ -169,25 +179,19 @@ class DataFlowOrchestrator:
             if not collector.join(_COLLECTOR_STOP_S):
                 logger.warning("the collector %r does not end; it is left behind", collector.name)
         for managed in self._plugins.of_type(PluginType.FRAMEWORK):
-            try:
-                managed.stop()
-            except Exception as error:
-                self.count_error(managed.name, error)
-                logger.warning("stop() of the framework plug-in %r failed: %s", managed.name, error, exc_info=True)
+            self._stop_framework(managed)
 
     def request_stop(self, timeout_s: float) -> Sequence[DeliveryWorker]:
         """Have every backend get what the journal holds, and end. Returns the workers, to wait for."""
+        self._draining = True
         for worker in self._workers.values():
             worker.request_stop(timeout_s)
         return tuple(self._workers.values())
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every backend has got what is in the journal now; whether that was so in time."""
-        deadline_s = time.monotonic() + timeout_s
-        events: list[threading.Event] = [worker.flush() for worker in self._workers.values()]
-        for event in events:
-            event.wait(max(0.0, deadline_s - time.monotonic()))
-        return all(event.is_set() for event in events)
+        flushed, late = concurrent.futures.wait([worker.flush() for worker in self._workers.values()], timeout_s)
+        return not late and all(future.result() for future in flushed)
 
     def get_stats(self) -> dict[str, Any]:
         """Counts by backend, collector, source and plug-in error."""
@@ -219,21 +223,25 @@ class DataFlowOrchestrator:
             managed.fail(error)
             self.count_error(managed.name, error)
             logger.warning("the framework plug-in %r can't start: %s", managed.name, error, exc_info=True)
+            self._stop_framework(managed)
 
-    def _make_worker(self, managed: ManagedPlugin, sink: MetricSink, facts: Mapping[str, Any]) -> DeliveryWorker:
+    def _stop_framework(self, managed: ManagedPlugin) -> None:
+        try:
+            managed.stop()
+        except Exception as error:
+            self.count_error(managed.name, error)
+            logger.warning("stop() of the framework plug-in %r failed: %s", managed.name, error, exc_info=True)
+
+    def _make_worker(self, managed: ManagedPlugin, facts: Mapping[str, Any]) -> DeliveryWorker:
         cursor = Cursor(self._run.path / "delivery" / safe_directory_name(managed.name))
-        processors = []
-        for processor in self._plugins.of_type(PluginType.PROCESSOR):
-            own = ManagedPlugin(copy.deepcopy(processor.plugin), processor.config)
-            own.plugin.attach(sink)
-            processors.append(own)
         return DeliveryWorker(
             managed,
             JournalReader(self._run, cursor.positions),
             cursor,
             facts=self._facts_for(managed, facts),
             accepts=lambda metric: self._routes(metric, managed.name),
-            processors=processors,
+            processors=[_copy(processor) for processor in self._plugins.of_type(PluginType.PROCESSOR)],
+            emit=self.emit_metric,
             on_error=self.count_error,
             backoff=Backoff(),
         )
@@ -257,3 +265,34 @@ class DataFlowOrchestrator:
                 self._filter_failed = True
                 logger.warning("a routing rule's filter failed at %r: %s", metric.name, error, exc_info=True)
             return not rule.exclude
+
+
+def _validate(backend: BackendPlugin, managed: ManagedPlugin) -> None:
+    try:
+        backend.validate_config(managed.config)
+    except TraceletError:
+        raise
+    except Exception as error:
+        raise SettingsError(f"the settings of the backend {managed.name!r} are wrong: {error}") from error
+
+
+def _interval_s(managed: ManagedPlugin, default_s: float) -> float:
+    given = managed.config.get("interval", default_s)
+    try:
+        interval_s = float(given)
+    except (TypeError, ValueError):
+        interval_s = math.nan
+    if not 0 < interval_s < math.inf:
+        raise SettingsError(f"the interval of the collector {managed.name!r} is no number of seconds: {given!r}")
+    return interval_s
+
+
+def _copy(processor: ManagedPlugin) -> ManagedPlugin:
+    """A processor for one backend alone."""
+    try:
+        return ManagedPlugin(copy.deepcopy(processor.plugin), processor.config)
+    except Exception as error:
+        raise PluginContractError(
+            f"the processor {processor.name!r} can't be copied, and each backend needs a copy of its own: {error}. "
+            "Make what can't be copied in initialize(), not before"
+        ) from error

@@ -18,7 +18,7 @@ import enum
 import importlib.metadata
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol, final, runtime_checkable
 
@@ -254,6 +254,7 @@ class ManagedPlugin:
         self.config = dict(config)
         self.state = PluginState.REGISTERED
         self.error: str | None = None
+        self._has_to_stop = False
 
     @property
     def name(self) -> str:
@@ -277,7 +278,7 @@ class ManagedPlugin:
     def initialize(self, facts: Mapping[str, Any]) -> None:
         """`plugin.initialize`, with its configuration over the run's facts."""
         self.plugin.initialize({**facts, **self.config})
-        self.state = PluginState.INITIALIZED
+        self.state, self._has_to_stop = PluginState.INITIALIZED, True
 
     def start(self) -> None:
         """`plugin.start`."""
@@ -285,13 +286,15 @@ class ManagedPlugin:
         self.state, self.error = PluginState.RUNNING, None
 
     def stop(self) -> None:
-        """`plugin.stop`, where it was initialised and has not been stopped."""
-        if self.state in (PluginState.INITIALIZED, PluginState.RUNNING):
-            self.state = PluginState.STOPPED
+        """`plugin.stop`, where it was initialised and has not been stopped; also where it has failed since."""
+        if self._has_to_stop:
+            self._has_to_stop = False
+            if self.state is not PluginState.FAILED:
+                self.state = PluginState.STOPPED
             self.plugin.stop()
 
     def fail(self, error: BaseException) -> None:
-        """Nothing more is asked of the plug-in."""
+        """Nothing more is asked of the plug-in but to stop."""
         self.state, self.error = PluginState.FAILED, f"{type(error).__name__}: {error}"
 
     def get_status(self) -> dict[str, Any]:
@@ -359,19 +362,31 @@ class PluginManager:
 
     _installed: ClassVar[tuple[FoundPlugin, ...] | None] = None  # The installed packages don't change under a process.
 
-    def __init__(self, *, allow: Sequence[str] | None = None, deny: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        allow: Sequence[str] | None = None,
+        deny: Sequence[str] = (),
+        configuration: Callable[[str], Mapping[str, Any]] | None = None,
+    ) -> None:
         """Make an empty registry.
 
         Args:
             allow: Only entry points of these names may be loaded; None allows all.
             deny: Entry points of these names may not.
+            configuration: Gives the settings of a plug-in, by its name; None where there are none.
         """
         self._allow = allow
         self._deny = deny
+        self._configuration = configuration
         self._plugins: dict[str, ManagedPlugin] = {}
 
     def register_plugin(self, plugin: PluginBase, config: Mapping[str, Any] | None = None) -> ManagedPlugin:
         """Add an instance. It takes part from `Experiment.start()` on.
+
+        Args:
+            plugin: An instance that nothing has been called of.
+            config: Wins over the plug-in's settings.
 
         Raises:
             PluginContractError: It is no valid plug-in, or its name is taken.
@@ -381,10 +396,12 @@ class PluginManager:
         managed = ManagedPlugin(plugin, config or {})
         if managed.name in self._plugins:
             raise PluginContractError(f"a plug-in named {managed.name!r} is registered already")
+        if self._configuration is not None:
+            managed.config = {**self._configuration(managed.name), **managed.config}
         self._plugins[managed.name] = managed
         return managed
 
-    def load(self, name: str, config: Mapping[str, Any] | None = None) -> ManagedPlugin:
+    def load(self, name: str) -> ManagedPlugin:
         """The plug-in of this name: the registered one, or the installed one, which is then registered.
 
         Raises:
@@ -406,7 +423,11 @@ class PluginManager:
         chosen = sorted(found, key=lambda plugin: plugin.package.startswith("tracelet "))[0]
         if len(found) > 1:
             logger.warning("%d packages bring a plug-in %r; the one of %s is used", len(found), name, chosen.package)
-        return self.register_plugin(chosen.load(), config)
+        managed = self.register_plugin(chosen.load())
+        if managed.name != name:  # Settings and routing rules would go by another name than `backend=[…]`.
+            del self._plugins[managed.name]
+            raise PluginContractError(f"the plug-in {name!r} of {chosen.package} calls itself {managed.name!r}")
+        return managed
 
     @classmethod
     def installed(cls) -> tuple[FoundPlugin, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,8 +60,8 @@ class Recorder(ABC):
                         iteration = series.next_step()
                 self._journal.append(series.key, iteration, value)
                 return
-        except (KeyError, TypeError, struct.error):
-            pass  # A new series, or a name or a step that `metric` reports or mends.
+        except (KeyError, TypeError, ValueError, RuntimeError, struct.error):
+            pass  # A new series, or a name or a step that `metric` reports or mends: a tensor may raise any of these.
         self._require_running()
         self._intake.metric(name, value, iteration)
 
@@ -81,18 +81,20 @@ class Recorder(ABC):
             if step is not None:
                 self._journal.append_all(metrics, step)
                 return
-        except (KeyError, TypeError, struct.error):
-            pass  # As there.
+        except (KeyError, TypeError, ValueError, RuntimeError, struct.error):
+            pass  # As there; or another thread has changed the mapping meanwhile.
+        self._require_running()
         fault: InvalidNameError | None = None
-        for name, value in metrics.items():
+        for name, value in _items(metrics):
             try:
                 if type(value) is float:
                     self.log_metric(name, value, iteration)
                 else:
+                    check_name(name)
                     for inner, leaf in _leaves(name, value):
                         self.log_metric(inner, leaf, iteration)
             except InvalidNameError as error:  # The others are recorded all the same.
-                fault = error
+                fault = fault or error
         if fault is not None:
             raise fault
 
@@ -104,8 +106,7 @@ class Recorder(ABC):
             UsageError: `params` has no named fields.
         """
         self._require_running()
-        if as_mapping(params) is None:
-            raise UsageError(f"log_params() takes named values, not {type(params).__name__}: {params!r:.200}")
+        require_fields(params)
         for name, value in flatten(params):
             self._intake.record(name, value, MetricType.PARAMETER)
 
@@ -195,12 +196,17 @@ class Recorder(ABC):
 
         Raises:
             InvalidNameError, ExperimentStateError: As `log_metric`.
-            UsageError: There is nothing at `path`.
+            UsageError: There is nothing at `path`, or the run itself is in there.
         """
         self._require_running()
-        source = Path(path)
-        if not source.exists():
+        try:
+            source = Path(path)
+        except TypeError as error:
+            raise UsageError(f"log_artifact() takes a path, not {path!r:.200}") from error
+        if not os.path.exists(source):
             raise UsageError(f"log_artifact(): there is no file or directory {os.fspath(path)!r}")
+        if self._intake.is_in(source):
+            raise UsageError(f"log_artifact(): {os.fspath(path)!r} holds the run itself; log the parts that you mean")
         metadata = {"type": type} if type is not None else None
         self._intake.file(source.name if name is None else name, source, MetricType.ARTIFACT, metadata=metadata)
 
@@ -209,11 +215,13 @@ class Recorder(ABC):
 
         Raises:
             InvalidNameError, ExperimentStateError: As `log_metric`.
-            UsageError: `metric` is no MetricData.
+            UsageError: `metric` is no MetricData, or its type no MetricType.
         """
         self._require_running()
         if not isinstance(metric, MetricData):
             raise UsageError(f"emit_metric() takes a MetricData, not {type(metric).__name__}: {metric!r:.200}")
+        if not isinstance(metric.type, MetricType):
+            raise UsageError(f"the type of a MetricData is a MetricType, not {metric.type!r:.200}")
         self._intake.emit(metric)
 
     # -- facts about the run -------------------------------------------------------------------------------------------
@@ -222,13 +230,12 @@ class Recorder(ABC):
         """Set tags: key and value, or words. A tag that is there gets the new value.
 
         Raises:
-            InvalidNameError, ExperimentStateError: As `log_metric`.
+            InvalidNameError, ExperimentStateError: As `log_metric`. Then none of the tags is set.
+            UsageError: `tags` is neither.
         """
         self._require_running()
-        pairs = tags if isinstance(tags, Mapping) else dict.fromkeys([tags] if isinstance(tags, str) else tags, "")
-        for key, value in pairs.items():
-            check_name(key)
-            self._intake.record(TAG_PREFIX + key, as_text(value), MetricType.CUSTOM)
+        for key, value in tag_pairs(tags):
+            self._intake.record(TAG_PREFIX + key, value, MetricType.CUSTOM)
 
     def set_iteration(self, iteration: int | None) -> None:
         """The step of all calls that name none; None: each series counts by itself again."""
@@ -266,12 +273,48 @@ class Recorder(ABC):
         self._intake.made(name, kind, make, value, iteration)
 
 
-def _leaves(name: Any, value: Any, level: int = 0) -> Iterator[tuple[Any, Any]]:
-    """The single values of a nested metric. A number as a key becomes its text, as in parameters."""
-    if isinstance(name, (int, float)):
-        name = as_text(name)
-    if isinstance(value, Mapping) and level < _MAX_LEVELS:
-        for key, inner in value.items():
-            yield from _leaves(f"{name}/{as_text(key)}", inner, level + 1)
+def tag_pairs(tags: Any) -> list[tuple[str, str]]:
+    """Keys and values of tags in any form.
+
+    Raises:
+        InvalidNameError: A key is no string.
+        UsageError: It is neither a mapping nor words.
+    """
+    if isinstance(tags, Mapping):
+        pairs = _items(tags)
+    elif isinstance(tags, Iterable) and not isinstance(tags, (bytes, bytearray)):
+        pairs = [(word, "") for word in ((tags,) if isinstance(tags, str) else tags)]
     else:
+        raise UsageError(f"tags are a mapping or words, not {type(tags).__name__}: {tags!r:.200}")
+    for key, _ in pairs:
+        check_name(key)
+    return [(key, as_text(value)) for key, value in pairs]
+
+
+def require_fields(params: Any) -> None:
+    """Refuse what has no named fields, and so holds no parameters.
+
+    Raises:
+        UsageError: It is no mapping, nor anything like one.
+    """
+    if as_mapping(params) is None:
+        raise UsageError(f"parameters are named values, not {type(params).__name__}: {params!r:.200}")
+
+
+def _items(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    """A snapshot: of a dict in one C call, while other threads go on changing it."""
+    try:
+        return list(mapping.items())
+    except Exception as error:
+        raise UsageError(f"a {type(mapping).__name__} can't be read as a mapping: {error!r:.200}") from error
+
+
+def _leaves(name: str, value: Any, parents: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """The single values of a nested metric. `parents` has the ids of the mappings around it."""
+    if not isinstance(value, Mapping):
         yield name, value
+    elif id(value) in parents or len(parents) >= _MAX_LEVELS:
+        yield name, "<cycle>" if id(value) in parents else as_text(value)
+    else:
+        for key, inner in _items(value):
+            yield from _leaves(f"{name}/{as_text(key)}", inner, (*parents, id(value)))

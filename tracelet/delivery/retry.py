@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from typing import Final, final
 
 from tenacity import RetryCallState, Retrying, wait_random_exponential
@@ -22,6 +23,7 @@ class Verdict(enum.Enum):
     GIVE_UP = "give up"  # The user has to act first.
 
 
+_AWAY: Final = (OSError, json.JSONDecodeError, UnicodeDecodeError)
 _RECORDS_FAULT: Final = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, AssertionError)
 
 
@@ -31,12 +33,13 @@ def judge(error: BaseException) -> Verdict:
     A plug-in says so itself with `RetryableError`, `RejectedError` or `PermanentError`. Of the rest, the errors that
     Python has for a value that does not fit are the record's fault; all others (connections, timeouts, the SDK's own)
     are taken for an outage, since an outage that is taken for bad records would empty the queue into `rejected.jsonl`.
+    So is an answer that can't be decoded (a proxy's error page, say), though Python has a ValueError for it.
     """
     if isinstance(error, (PermanentError, MissingDependencyError, SettingsError)):
         return Verdict.GIVE_UP
     if isinstance(error, RejectedError):
         return Verdict.REJECT
-    if isinstance(error, (RetryableError, OSError)):  # OSError first: some HTTP errors are a ValueError as well.
+    if isinstance(error, (RetryableError, *_AWAY)):  # First, since some of them are a ValueError as well.
         return Verdict.RETRY
     return Verdict.REJECT if isinstance(error, _RECORDS_FAULT) else Verdict.RETRY
 

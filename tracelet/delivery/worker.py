@@ -19,12 +19,14 @@ import enum
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, final
 
 from tracelet.core.plugins import BackendPlugin, ManagedPlugin, PluginState, ProcessorPlugin
-from tracelet.core.records import MetricData
+from tracelet.core.records import PLUGIN_ERRORS_NAME, MetricData
 from tracelet.delivery.backlog import backlog
 from tracelet.delivery.cursor import Cursor
 from tracelet.delivery.retry import Backoff, Verdict, judge
@@ -57,7 +59,7 @@ class WorkerStats:
 
     Attributes:
         waiting: Records in the journal that the backend has not got; an estimate while records come in.
-        errors: Errors of the backend so far, every attempt counted.
+        errors: Errors of the backend so far: each attempt that found it away, and each record that it rejected.
     """
 
     state: str
@@ -73,25 +75,29 @@ class _Batch:
     """Records on their way, and how far the cursor may move when the first n of them have arrived."""
 
     def __init__(self) -> None:
-        self.records: list[MetricData] = []
-        self._marks: list[tuple[int, str, Position]] = []  # (records that must have arrived, writer, position)
+        self._records: list[MetricData] = []
+        self._marks: deque[tuple[int, str, Position]] = deque()  # (records that must have arrived, writer, position)
         self._arrived = 0
 
     def add(self, records: Iterable[MetricData], writer: str, position: Position) -> None:
-        self.records.extend(records)
-        self._marks.append((len(self.records), writer, position))
+        self._records.extend(records)
+        self._marks.append((len(self._records), writer, position))
+
+    def next(self, count: int) -> Sequence[MetricData]:
+        """The next `count` records that have not arrived."""
+        return self._records[self._arrived : self._arrived + count]
 
     def arrived(self, count: int, cursor: Cursor) -> None:
         """The next `count` records are done with."""
         self._arrived += count
-        for needed, writer, position in self._marks:
-            if needed > self._arrived:
-                break
+        while self._marks and self._marks[0][0] <= self._arrived:
+            _, writer, position = self._marks.popleft()
             cursor.advance(writer, position)
 
     @property
-    def left(self) -> Sequence[MetricData]:
-        return self.records[self._arrived :]
+    def left(self) -> int:
+        """How many records have not arrived."""
+        return len(self._records) - self._arrived
 
 
 @final
@@ -107,6 +113,7 @@ class DeliveryWorker:
         facts: Mapping[str, Any],
         accepts: Callable[[MetricData], bool],
         processors: Sequence[ManagedPlugin] = (),
+        emit: Callable[[MetricData], None],
         on_error: Callable[[str, BaseException], None],
         backoff: Backoff | None = None,
     ) -> None:
@@ -119,6 +126,7 @@ class DeliveryWorker:
             facts: What the run is, for the plug-in's `initialize`.
             accepts: The routing rules: whether this backend gets a record.
             processors: Copies of the processors for this backend alone.
+            emit: Takes the records that the plug-ins make about themselves.
             on_error: Told of each error, with the plug-in's name, on the worker's thread.
             backoff: The delays between attempts.
         """
@@ -131,15 +139,18 @@ class DeliveryWorker:
         self._facts = facts
         self._accepts = accepts
         self._processors = processors
+        self._emit = emit
         self._on_error = on_error
         self._backoff = backoff or Backoff()
         self._state = WorkerState.NEW
         self._drain_attempts = DRAIN_ATTEMPTS
         self._deadline_s = float("inf")  # By the monotonic clock.
         self._in_outage = False
+        self._unreadable = False
+        self._handles_errors = False  # Whether a plug-in has a record of `PLUGIN_ERRORS_NAME` in hand at this moment.
         self._errors = 0
         self._last_error: str | None = None
-        self._flushes: list[threading.Event] = []
+        self._flushes: deque[Future[bool]] = deque()
         self._wake = threading.Event()
         self._stop_requested = False
         self._thread = threading.Thread(target=self._run, name=f"tracelet-{self.name}", daemon=True)
@@ -163,11 +174,13 @@ class DeliveryWorker:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def flush(self) -> threading.Event:
-        """An event that comes when all that is in the journal now has been delivered."""
-        done = threading.Event()
+    def flush(self) -> Future[bool]:
+        """Have the backend get all that is in the journal now; the result says whether it has, once that is known."""
+        done: Future[bool] = Future()
         self._flushes.append(done)
         self._wake.set()
+        if self._state is WorkerState.ENDED:  # After the append: so either this line or the thread's last ones see it.
+            self._answer(len(self._flushes), not self.waiting())
         return done
 
     def get_stats(self) -> WorkerStats:
@@ -196,7 +209,6 @@ class DeliveryWorker:
     def _run(self) -> None:
         try:
             if self._connect():
-                self._state = WorkerState.DELIVERING
                 self._deliver_all()
         except _GaveUpError as end:
             self._managed.fail(end.error)
@@ -204,27 +216,36 @@ class DeliveryWorker:
                 "Delivery to %r has ended: %s. The journal keeps every record; mend it, then: tracelet sync %s --to %s",
                 self.name, end.error, self._facts.get("run_id"), self.name,
             )  # fmt: skip
-        except Exception as error:  # A fault of ours. It must not take the process's other threads along.
+        except BaseException as error:  # A fault of ours, or a plug-in that calls `sys.exit()`.
             self._managed.fail(error)
             logger.exception(
-                "Delivery to %r has ended by a fault of Tracelet; the journal keeps every record", self.name
-            )
+                "Delivery to %r has ended unexpectedly. The journal keeps every record; send them with: "
+                "tracelet sync %s --to %s", self.name, self._facts.get("run_id"), self.name,
+            )  # fmt: skip
         finally:
             self._cursor.save()
             self._stop_plugins()
             self._state = WorkerState.ENDED
-            for done in self._flushes:
-                done.set()
+            self._answer(len(self._flushes), False)
 
     def _connect(self) -> bool:
-        """Initialise and start the backend and its processors, for as long as it takes; whether it worked."""
+        """Initialise and start the processors and the backend, for as long as it takes; whether it worked."""
+        self._cursor.save()  # It makes the directory that the plug-ins know as `state_dir`.
+        self._backend.attach(self)
+        for processor in self._processors:
+            processor.plugin.attach(self)
+            try:
+                processor.initialize(self._facts)
+                processor.start()
+            except Exception as error:  # noqa: BLE001  a plug-in may raise anything; it is noted
+                self._note_processor_error(processor, error)
+                processor.fail(error)
         while True:
             try:
-                for managed in (*self._processors, self._managed):
-                    if managed.state is PluginState.REGISTERED:
-                        managed.initialize(self._facts)
-                    if managed.state is PluginState.INITIALIZED:
-                        managed.start()
+                if self._managed.state is PluginState.REGISTERED:
+                    self._managed.initialize(self._facts)
+                if self._managed.state is PluginState.INITIALIZED:
+                    self._managed.start()
             except Exception as error:
                 self._note_error(error)
                 # Whatever a connection fails with may pass: only what says that it won't ends it.
@@ -237,12 +258,18 @@ class DeliveryWorker:
                 return True
 
     def _deliver_all(self) -> None:
-        while True:
-            asked, flushes = (
-                self._stop_requested,
-                tuple(self._flushes),
-            )  # Before the read: what comes later may be missed.
-            batch = self._next_batch()
+        while time.monotonic() < self._deadline_s:
+            # Asked before the journal is read: what comes after that may not be seen any more.
+            asked, flushes = self._stop_requested, len(self._flushes)
+            self._state = WorkerState.DRAINING if asked else WorkerState.DELIVERING
+            try:
+                batch = self._next_batch()
+                self._unreadable = False
+            except (OSError, JournalError) as error:
+                if not self._unreadable:
+                    self._unreadable = True
+                    logger.warning("the journal can't be read for %r: %s", self.name, error)
+                batch, flushes = None, 0
             if batch is None:
                 self._complete(flushes)
                 if asked:
@@ -253,13 +280,12 @@ class DeliveryWorker:
                 return
 
     def _next_batch(self) -> _Batch | None:
-        """What to send next, after routing and processors; None where the journal has nothing new."""
-        try:
-            entries = self._reader.read(MAX_BATCH)
-        except (OSError, JournalError) as error:
-            self._note_error(error)
-            logger.warning("the journal can't be read for %r: %s", self.name, error)
-            return None
+        """What to send next, after routing and processors; None where the journal has nothing new.
+
+        Raises:
+            OSError, JournalError: It can't be read now.
+        """
+        entries = self._reader.read(MAX_BATCH)
         if not entries:
             return None
         batch = _Batch()
@@ -274,27 +300,39 @@ class DeliveryWorker:
         for managed in self._processors:
             processor = managed.plugin
             assert isinstance(processor, ProcessorPlugin)
-            passed: list[MetricData] = []
-            for item in records:
-                try:
-                    result = processor.process(item)
-                    passed += [result] if isinstance(result, MetricData) else list(result or ())
-                except Exception as error:
-                    self._on_error(managed.name, error)
-                    if managed.error is None:
-                        managed.error = f"{type(error).__name__}: {error}"
-                        logger.warning(
-                            "the processor %r failed; its records pass unchanged", managed.name, exc_info=True
-                        )
-                    passed.append(item)
-            records = passed
+            if managed.state is PluginState.RUNNING:
+                records = [made for item in records for made in self._process(managed, processor, item)]
         return records
+
+    def _process(self, managed: ManagedPlugin, processor: ProcessorPlugin, record: MetricData) -> Sequence[MetricData]:
+        self._handles_errors = record.name == PLUGIN_ERRORS_NAME
+        try:
+            result = processor.process(record)
+            made = [result] if isinstance(result, MetricData) else list(result or ())
+            if not all(isinstance(item, MetricData) for item in made):
+                raise TypeError(f"process() gave {result!r:.200}, which is no MetricData, nor several, nor None")
+        except Exception as error:  # noqa: BLE001  as above
+            self._note_processor_error(managed, error)
+            return [record]
+        finally:
+            self._handles_errors = False
+        return made
+
+    def _note_processor_error(self, managed: ManagedPlugin, error: Exception) -> None:
+        if not self._handles_errors:
+            self._on_error(managed.name, error)
+        if managed.error is None:
+            managed.error = f"{type(error).__name__}: {error}"
+            logger.warning(
+                "the processor %r failed: %s; its records reach %r unchanged",
+                managed.name, error, self.name, exc_info=error,
+            )  # fmt: skip
 
     def _deliver(self, batch: _Batch) -> bool:
         """Send a batch, for as long as it takes; whether all of it is done with."""
         while True:
             try:
-                self._send(batch, len(batch.left))
+                self._send(batch)
             except _RetryError as outage:
                 self._cursor.save()
                 if not self._wait_for_retry(outage.error):
@@ -305,40 +343,50 @@ class DeliveryWorker:
                 self._over_the_outage()
                 return True
 
-    def _send(self, batch: _Batch, count: int) -> None:
-        """Send the next `count` records; where the backend refuses them, halve them to find the bad one."""
-        if not count:
-            return
-        records = batch.left[:count]
+    def _send(self, batch: _Batch) -> None:
+        """Send what is left of a batch; where the backend refuses records, halve them until the bad one stands alone.
+
+        Raises:
+            _RetryError, _GaveUpError: Not all of it could be sent.
+        """
+        sizes: list[int] = []  # Of the calls to come, the next one last.
+        while batch.left:
+            records = batch.next(sizes.pop() if sizes else MAX_BATCH)
+            delivered, error = self._handle(records)
+            self._cursor.delivered += delivered
+            batch.arrived(delivered, self._cursor)
+            if error is None:
+                continue
+            left = len(records) - delivered
+            verdict = judge(error)
+            if verdict is Verdict.REJECT and left > 1:
+                # After some have arrived it is most likely the next one: it goes alone.
+                first = 1 if delivered else left // 2
+                sizes += [left - first, first]
+            elif verdict is Verdict.REJECT and left:
+                self._reject(batch, records[-1], error)
+            else:
+                self._note_error(error)
+                if verdict is Verdict.GIVE_UP:
+                    raise _GaveUpError(error) from error
+                if verdict is Verdict.RETRY:
+                    raise _RetryError(error) from error
+
+    def _handle(self, records: Sequence[MetricData]) -> tuple[int, BaseException | None]:
+        """Hand records to the backend: how many have arrived, and what went wrong with the others."""
+        self._handles_errors = any(record.name == PLUGIN_ERRORS_NAME for record in records)
         try:
             self._backend.handle_batch(records)
-        except Exception as error:
-            done, cause = (
-                (error.delivered, error.__cause__ or error) if isinstance(error, PartialDeliveryError) else (0, error)
-            )
-            done = max(0, min(done, count - 1))
-            self._arrive(batch, done)
-            self._note_error(cause, about=records[done])
-            verdict = judge(cause)
-            if verdict is Verdict.GIVE_UP:
-                raise _GaveUpError(cause) from error
-            if verdict is Verdict.RETRY:
-                raise _RetryError(cause) from error
-            left = count - done
-            if done or left == 1:  # `handle_metric` failed at just this record.
-                self._reject(batch, records[done], cause)
-                self._send(batch, left - 1)
-            else:
-                self._send(batch, left // 2)
-                self._send(batch, left - left // 2)
-        else:
-            self._arrive(batch, count)
-
-    def _arrive(self, batch: _Batch, count: int) -> None:
-        self._cursor.delivered += count
-        batch.arrived(count, self._cursor)
+        except PartialDeliveryError as error:
+            return max(0, min(error.delivered, len(records))), error.__cause__ or error
+        except Exception as error:  # noqa: BLE001  a plug-in may raise anything; `_send` judges it
+            return 0, error
+        finally:
+            self._handles_errors = False
+        return len(records), None
 
     def _reject(self, batch: _Batch, record: MetricData, reason: BaseException) -> None:
+        self._note_error(reason, about=record)
         self._cursor.reject(record, reason)
         batch.arrived(1, self._cursor)
         level = logging.WARNING if self._cursor.rejected <= _REJECTIONS_SHOWN else logging.DEBUG
@@ -349,9 +397,16 @@ class DeliveryWorker:
     def _note_error(self, error: BaseException, about: MetricData | None = None) -> None:
         self._errors += 1
         self._last_error = f"{type(error).__name__}: {error}"
-        # The record of an error that is itself refused must not make another one, and so on for ever.
-        if about is None or not about.name.startswith("tracelet/"):
+        if about is None or about.name != PLUGIN_ERRORS_NAME:  # As in `emit_metric`.
             self._on_error(self.name, error)
+
+    def emit_metric(self, metric: MetricData) -> None:
+        """Record what a plug-in says about itself.
+
+        An error in handling the record of an error makes no further one: that would go on for ever.
+        """
+        if not (self._handles_errors and metric.name == PLUGIN_ERRORS_NAME):
+            self._emit(metric)
 
     def _wait_for_retry(self, error: BaseException) -> bool:
         """Wait before the next attempt; False where the run has ended and there is no more time for one."""
@@ -384,10 +439,8 @@ class DeliveryWorker:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    def _complete(self, flushes: Sequence[threading.Event]) -> None:
-        """The journal has nothing new: those who waited for that may go on."""
-        if self._stop_requested:
-            self._state = WorkerState.DRAINING
+    def _complete(self, flushes: int) -> None:
+        """The backend has got all that the journal had: those who waited for that may go on."""
         if not flushes:
             return
         try:
@@ -395,16 +448,25 @@ class DeliveryWorker:
         except Exception as error:
             self._note_error(error)
             logger.warning("flush() of %r failed: %s", self.name, error, exc_info=True)
-        for done in flushes:
-            done.set()
-            self._flushes.remove(done)
+            self._answer(flushes, False)
+        else:
+            self._answer(flushes, True)
+
+    def _answer(self, flushes: int, complete: bool) -> None:
+        """Tell the first ones who wait. At the end two threads may do so: each answer is given by one of them."""
+        for _ in range(flushes):
+            try:
+                done = self._flushes.popleft()
+            except IndexError:
+                return
+            done.set_result(complete)
 
     def _stop_plugins(self) -> None:
         for managed in (self._managed, *self._processors):
             try:
                 managed.stop()
             except Exception as error:
-                self._note_error(error)
+                self._on_error(managed.name, error)
                 logger.warning("stop() of %r failed: %s", managed.name, error, exc_info=True)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from tracelet.errors import CorruptJournalError
-from tracelet.journal.format import EMPTY_SLOT, HEADER_BYTES, RECORD_BYTES, decode_records, segment_name
+from tracelet.journal.format import HEADER_BYTES, RECORD_BYTES, decode_records, segment_name
 from tracelet.journal.reader import Block, Damage, read_block
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ class Columns(NamedTuple):
     values: NDArray[np.float64]
     times_s: NDArray[np.float64]
 
+    def take(self, rows: slice | NDArray[np.intp]) -> Columns:
+        """These rows alone."""
+        return Columns(self.steps[rows], self.values[rows], self.times_s[rows])
+
 
 @final
 class ScalarTable:
@@ -61,20 +65,19 @@ class ScalarTable:
         """
         import numpy as np
 
-        paths = [directory / segment_name(writer, index) for index in segments]
-        sizes = [_slots_of(path) for path in paths]
-        total = sum(sizes)
+        files = [_File(directory / segment_name(writer, index), index, damage) for index in segments]
+        total = sum(file.slots for file in files)
         self._columns = Columns(np.empty(total, np.int64), np.empty(total), np.empty(total))
         self._keys = np.empty(total, np.uint32)
-        # The row of each place from which on slots and rows go side by side.
-        self._marks: list[tuple[tuple[int, int], int]] = []
+        self._marks: list[tuple[tuple[int, int], int]] = []  # From each of these places on, rows count up with slots.
         rows = 0
-        for index, path, size in zip(segments, paths, sizes, strict=True):
-            rows = self._read_segment(path, index, size, rows, damage)
-        self._columns = Columns(*(column[:rows] for column in self._columns))
+        for file in files:
+            for start in range(0, file.slots, _BLOCK_SLOTS):
+                rows = self._add(file, start, rows)
+        self._columns = self._columns.take(slice(rows))
         self._keys = self._keys[:rows]
 
-    def of(self, keys: Sequence[int]) -> tuple[Columns, NDArray[np.int64] | None]:
+    def of(self, keys: Sequence[int]) -> tuple[Columns, NDArray[np.intp] | None]:
         """The rows of these keys, and their numbers; None instead of the numbers means: all rows."""
         import numpy as np
 
@@ -83,7 +86,7 @@ class ScalarTable:
             return self._columns, None
         found = [order[starts[group] : starts[group + 1]] for group in np.flatnonzero(np.isin(names, keys))]
         rows = found[0] if len(found) == 1 else np.sort(np.concatenate([order[:0], *found]))
-        return Columns(*(column[rows] for column in self._columns)), rows
+        return self._columns.take(rows), rows
 
     def rows_before(self, place: tuple[int, int]) -> int:
         """How many rows come before a place (segment, slot)."""
@@ -94,28 +97,93 @@ class ScalarTable:
         end = self._marks[at][1] if at < len(self._marks) else len(self._keys)
         return min(end, row + place[1] - slot) if segment == place[0] else end
 
+    def _add(self, file: _File, start: int, row: int) -> int:
+        """Copy a block into the columns from `row` on; the next free row."""
+        import numpy as np
+
+        records, bad = file.read(start)
+        self._marks.append(((file.index, start), row))
+        for count, slot in enumerate(bad, 1):
+            self._marks.append(((file.index, start + slot + 1), row + slot + 1 - count))
+        whole = np.delete(records, bad) if bad else records
+        rows = slice(row, row + len(whole))
+        self._columns.steps[rows] = whole["step"]
+        self._columns.values[rows] = whole["value"]
+        np.divide(whole["time_ns"], 1e9, out=self._columns.times_s[rows])
+        self._keys[rows] = whole["key"]
+        return rows.stop
+
     @functools.cached_property
-    def _groups(self) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.int64]]:
+    def _groups(self) -> tuple[NDArray[np.intp], NDArray[np.uint32], NDArray[np.intp]]:
         """The rows in the order of their keys; the keys; and where each key's rows start, with the end of the last."""
         import numpy as np
 
-        if len(self._keys) and self._keys.min() == self._keys.max():
-            return np.empty(0, np.int64), self._keys[:1], np.array([0, len(self._keys)])
+        keys = self._keys
+        if len(keys) == 0 or keys.min() == keys.max():
+            return np.arange(0), keys[:1], np.array([0, len(keys)])
         # numpy sorts 16-bit numbers by radix, several times faster than wider ones.
-        narrow = self._keys.astype(np.uint16) if len(self._keys) and self._keys.max() < 1 << 16 else self._keys
-        order = np.argsort(narrow, kind="stable")
-        ordered = self._keys[order]
-        starts = np.flatnonzero(np.diff(ordered, prepend=-1.0))
-        return order, ordered[starts], np.append(starts, len(ordered))
+        order = np.argsort(keys.astype(np.uint16) if keys.max() < 1 << 16 else keys, kind="stable")
+        ordered = keys[order]
+        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+        return order, ordered[starts], np.append(starts, len(keys))
 
-    def _read_segment(self, path: Path, index: int, size: int, rows: int, damage: Damage) -> int:
-        """Read one segment into the columns from row `rows` on; the next free row."""
-        import numpy as np
 
-        holes: list[int] = []
-        for start in range(0, size, _BLOCK_SLOTS):
-            data = _block(path, start, min(_BLOCK_SLOTS, size - start), damage).data
-            records, bad = decode_records(data)
-            if len(records) == 0:
-                continue
-            if holes or bad ...
+def read_tail(directory: Path, writer: str, segments: Sequence[int], damage: Damage) -> NDArray[np.void]:
+    """The last few thousand whole records of a writer, with the fields of `decode_records`.
+
+    Args:
+        directory: The run directory.
+        writer: The writer's id.
+        segments: The indices of its segments, ascending.
+        damage: Counts the files that can't be read.
+
+    Raises:
+        UnsupportedVersionError: A newer Tracelet wrote one of them.
+    """
+    import numpy as np
+
+    parts = [decode_records(b"")[0]]
+    for index in reversed(segments):
+        file = _File(directory / segment_name(writer, index), index, Damage(files=damage.files))
+        for start in reversed(range(0, file.slots, _BLOCK_SLOTS)):
+            records, bad = file.read(start)
+            parts.append(np.delete(records, bad))
+            if sum(map(len, parts)) >= _TAIL_SLOTS:
+                return np.concatenate(parts[::-1])
+    return np.concatenate(parts[::-1])
+
+
+@final
+class _File:
+    """A segment that is being read. One that can't be read is noted, and has no slots."""
+
+    def __init__(self, path: Path, index: int, damage: Damage) -> None:
+        self.index = index
+        self.slots = 0
+        self._path = path
+        self._damage = damage
+        self._empty = 0  # Slots since the last record: holes, if another one comes.
+        try:
+            read_block(path, 0, 0)
+            self.slots = max(0, os.stat(path).st_size - HEADER_BYTES) // RECORD_BYTES
+        except (OSError, CorruptJournalError) as error:
+            self._leave_out(error)
+
+    def read(self, start: int) -> tuple[NDArray[np.void], list[int]]:
+        """The block of slots from `start` on, as `decode_records` gives it. Counts damage, so to be called in order."""
+        try:
+            block = read_block(self._path, start, min(_BLOCK_SLOTS, self.slots - start))
+        except (OSError, CorruptJournalError) as error:
+            self._leave_out(error)
+            block = Block(b"", 0)
+        records, bad = decode_records(block.data)
+        holes = [slot for slot in bad if not any(records[slot].tobytes())]
+        self._damage.records += len(bad) - len(holes)
+        self._damage.holes += len(holes) + (self._empty if len(records) else 0)
+        self._empty = block.slots - len(records) + (0 if len(records) else self._empty)
+        return records, bad
+
+    def _leave_out(self, error: Exception) -> None:
+        if self._path.name not in self._damage.files:
+            logger.warning("a segment is left out: %s", error)
+            self._damage.files.append(self._path.name)

@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import time
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
 from tracelet.errors import CorruptJournalError
 from tracelet.journal.format import FORMAT_VERSION, IDENTITY_FILE, check_version
 from tracelet.utils.names import safe_directory_name
 
+_UUID: Final = re.compile("[0-9a-f]{32}")
 _ID_ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"  # Without l, o, 0 and 1, which are taken for one another.
 
 
@@ -46,6 +49,15 @@ class RunIdentity:
     name: str
     project: str
     created_ns: int
+
+
+_IDENTITY_FIELDS: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "uuid": lambda value: isinstance(value, str) and _UUID.fullmatch(value) is not None,
+    "run_id": lambda value: isinstance(value, str),
+    "name": lambda value: isinstance(value, str),
+    "project": lambda value: isinstance(value, str),
+    "created_ns": lambda value: isinstance(value, int) and 0 <= value < 1 << 63,
+}
 
 
 def new_run_id() -> str:
@@ -70,7 +82,7 @@ class RunDirectory:
             UnsupportedVersionError: There is a run of a newer Tracelet.
         """
         path = Path(os.path.abspath(root)) / safe_directory_name(project) / safe_directory_name(run_id)
-        if (path / IDENTITY_FILE).exists():
+        if os.path.exists(path / IDENTITY_FILE):  # Unlike `Path.exists` it never raises: no permission, say.
             return cls.open(path)
         return cls(path, RunIdentity(uuid.uuid4().hex, run_id, name, project, time.time_ns()))
 
@@ -85,18 +97,15 @@ class RunDirectory:
         file = path / IDENTITY_FILE
         try:
             fields = json.loads(file.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CorruptJournalError(f"{path} is no run that can be read: {error}") from error
         if not isinstance(fields, dict):
             raise CorruptJournalError(f"{file} does not hold a run's identity")
-        check_version(fields.pop("format", None), os.fspath(file))
-        try:
-            identity = RunIdentity(**{field: fields[field] for field in RunIdentity.__slots__})
-            bytes.fromhex(identity.uuid)
-            identity.created_ns + 0
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptJournalError(f"{file} does not hold a run's identity: {error!r}") from error
-        return cls(path, identity)
+        check_version(fields.get("format"), os.fspath(file))
+        wrong = [name for name, is_good in _IDENTITY_FIELDS.items() if not is_good(fields.get(name))]
+        if wrong:
+            raise CorruptJournalError(f"{file} does not hold a run's identity: {', '.join(wrong)} missing or wrong")
+        return cls(path, RunIdentity(**{name: fields[name] for name in _IDENTITY_FIELDS}))
 
     def ensure(self) -> None:
         """Make the directory and its identity where they are missing: at the start, and after somebody deleted them.
@@ -106,9 +115,11 @@ class RunDirectory:
         Raises:
             OSError: The place can't be written to.
             CorruptJournalError: Another process's identity is there and can't be read.
+            UnsupportedVersionError: The other process is a newer Tracelet.
         """
         file = self.path / IDENTITY_FILE
-        if file.exists():
+        if os.path.exists(file):
+            self.identity = RunDirectory.open(self.path).identity
             return
         make_private_directory(self.path)
         text = json.dumps({"format": FORMAT_VERSION, **asdict(self.identity)}, indent=1) + "\n"

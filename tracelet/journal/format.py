@@ -80,9 +80,12 @@ class SegmentHeader:
         if len(data) < _HEADER.size or data[: len(MAGIC)] != MAGIC:
             raise CorruptJournalError(f"{path} is no Tracelet segment: it does not begin with {MAGIC!r}")
         _, version, record_bytes, run, segment, pid, created_ns, crc = _HEADER.unpack_from(data)
-        check_version(version, path)
-        if zlib.crc32(data[: _HEADER.size - CRC.size]) != crc or record_bytes != RECORD_BYTES:
+        # These fields stay where they are in every version, so that damage is not taken for a newer one.
+        if zlib.crc32(data[: _HEADER.size - CRC.size]) != crc:
             raise CorruptJournalError(f"{path} has a damaged header")
+        check_version(version, path)
+        if record_bytes != RECORD_BYTES:
+            raise CorruptJournalError(f"{path} has records of {record_bytes} bytes, which its version has not")
         return cls(run, segment, pid, created_ns)
 
 

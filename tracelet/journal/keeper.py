@@ -5,8 +5,8 @@ Threads:
     any thread         `wake`, `retire`: a put into a `SimpleQueue`, which is safe also in a signal handler.
     the experiment's   `start`, `stop`.
 
-Nothing waits for this thread. Should it die, scalars and lines are written as before; only the sync to the device (which
-matters at a power loss), the heartbeat and the spare segment come to a halt.
+Nothing waits for this thread. Should it die, scalars and lines are written as before; only the sync to the device
+(which matters at a power loss), the heartbeat and the spare segment come to a halt.
 """
 
 from __future__ import annotations
@@ -59,8 +59,12 @@ class JournalKeeper:
         """End the thread, after what was retired has been closed."""
         self._stopping = True
         self._orders.put(None)
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
+        if self._thread is threading.current_thread():
+            return
+        if self._thread.is_alive():
             self._thread.join(_STOP_TIMEOUT_S)
+        if not self._thread.is_alive():  # It could not be started, or came to its end before the last order.
+            self._close_retired()
 
     def _run(self) -> None:
         heartbeat_at_s = time.monotonic() + self._heartbeat_s

@@ -1,8 +1,8 @@
 """Runs as a person or a notebook reads them: whole, as numpy arrays, from the files alone.
 
-Called on the reader's own thread, on runs that are running, ended, killed or damaged; nothing here writes. A `Run` reads
-`run.json` when it is made, the logs when parameters, tags, texts or the status are asked for, and the segments when a
-series is. What was read is kept: make a new `Run` to see what has come since.
+Called on the reader's own thread, on runs that are running, ended, killed or damaged; nothing here writes. A `Run`
+reads `run.json` when it is made, the logs when parameters, tags, texts or the status are asked for, and the segments
+when a series is. What was read is kept: make a new `Run` to see what has come since.
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ import functools
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from tracelet.core.records import DEFINE_PREFIX, STATUS_NAME, TAG_PREFIX, MetricData, MetricType
-from tracelet.errors import CorruptJournalError, JournalError, RunNotFoundError
+from tracelet.errors import JournalError, RunNotFoundError
+from tracelet.journal.columns import Columns, ScalarTable, read_tail
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.format import (
-    HEADER_BYTES,
     IDENTITY_FILE,
-    RECORD_BYTES,
-    SegmentHeader,
-    decode_records,
+    INT64_MAX,
+    INT64_MIN,
     log_name,
-    segment_name,
     writer_of_log,
     writer_of_segment,
 )
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LATEST: Final = "latest"
-_TAIL_SLOTS: Final = 4096
 _UNKNOWN: Final = "key#"  # A series whose definition was lost goes by its key.
 _SCALARS: Final = (MetricType.SCALAR, MetricType.SYSTEM)
 _STATUS_VALUES: Final = frozenset(status.value for status in RunStatus)
@@ -69,6 +67,9 @@ class Series:
         return len(self.steps)
 
 
+_Place = tuple[int, int]  # (segment, slot): a line comes after the scalars before it.
+
+
 @final
 @dataclass(slots=True)
 class _Writer:
@@ -77,11 +78,13 @@ class _Writer:
     id: str
     facts: Mapping[str, Any]  # Its first line.
     segments: Sequence[int]
-    records: list[tuple[tuple[int, int], MetricData]]  # With the position of the scalars before it.
-    keys: Mapping[int, tuple[str, MetricType, str | None]]
+    series: Mapping[int, tuple[str, MetricType, str | None]]
+    records: list[MetricData] = field(default_factory=list)
+    scalars: dict[str, list[tuple[_Place, MetricData]]] = field(default_factory=lambda: defaultdict(list))
+    keys: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     lost: int = 0
     closed: bool = False
-    columns: _Columns | None = None
+    table: ScalarTable | None = None
 
     @property
     def role(self) -> str:
@@ -151,7 +154,7 @@ class Run:
         main = self._main_writer
         if main is None:
             return RunStatus.KILLED
-        for _, record in reversed(main.records):
+        for record in reversed(main.records):
             if record.name == STATUS_NAME and record.type is MetricType.CUSTOM:
                 return RunStatus(record.value) if record.value in _STATUS_VALUES else RunStatus.FINISHED
         process = main.facts.get("process")
@@ -163,7 +166,8 @@ class Run:
     @property
     def error(self) -> str | None:
         """What ended a failed run: the text of the exception."""
-        return self._status_detail("error")
+        error = self._status_detail("error")
+        return None if error is None else str(error)
 
     @functools.cached_property
     def ended_s(self) -> float | None:
@@ -211,11 +215,8 @@ class Run:
         Args:
             types: SCALAR and SYSTEM where none is given; of any other type, the names of its records.
         """
-        wanted = set(types or (MetricType.SCALAR, MetricType.SYSTEM))
-        found = {record.name for record in self._records if record.type in wanted}
-        for writer in self._writers:
-            found |= {name for name, kind, _ in writer.keys.values() if kind in wanted}
-        return sorted(found)
+        wanted = types or _SCALARS
+        return sorted(name for name, kinds in self._kinds.items() if not kinds.isdisjoint(wanted))
 
     def series(self, name: str) -> Series:
         """A metric, over all writers of the run.
@@ -225,30 +226,28 @@ class Run:
         """
         import numpy as np
 
-        if name not in self.names() and not name.startswith(_UNKNOWN):
+        if self._kinds.get(name, set()).isdisjoint(_SCALARS) and not name.startswith(_UNKNOWN):
             raise KeyError(f"the run {self.id} has no series {name!r}{did_you_mean(name, self.names())}")
         parts = [self._series_of(writer, name) for writer in self._writers]
-        columns = parts[0] if len(parts) == 1 else _Columns(*(np.concatenate(c) for c in zip(*parts, strict=True)))
-        return Series(name, columns.steps, columns.values, columns.times_ns / 1e9)
+        columns = parts[0] if len(parts) == 1 else Columns(*map(np.concatenate, zip(*parts, strict=True)))
+        return Series(name, *columns)
 
     def latest(self) -> dict[str, tuple[int, float]]:
         """The last step and value of the series that were logged lately: quick, also in a run of millions of points.
 
         Series with no record among the last few thousand are left out.
         """
-        found: dict[str, tuple[int, float]] = {}
+        found: dict[str, tuple[float, int, float]] = {}
         for writer in self._writers:
-            for _, record in writer.records:
-                if record.type is MetricType.SCALAR and record.iteration is not None:
-                    found[record.name] = (record.iteration, record.value)
-            data = self._tail(writer)
-            if data:
-                records, whole = decode_records(data)
-                for value, step, _, key, _ in records[whole].tolist():
-                    name, kind, _ = writer.keys.get(key, (f"key#{key}", MetricType.SCALAR, None))
-                    if kind is MetricType.SCALAR:
-                        found[name] = (step, value)
-        return dict(sorted(found.items()))
+            for value, step, time_ns, key, _ in self._tail(writer).tolist():
+                name, kind, _ = writer.series.get(key, (f"{_UNKNOWN}{key}", MetricType.SCALAR, None))
+                if kind is MetricType.SCALAR:
+                    _keep_later(found, name, time_ns / 1e9, step, value)
+            for name, lines in writer.scalars.items():
+                for _, record in lines:
+                    if record.type is MetricType.SCALAR and record.iteration is not None:
+                        _keep_later(found, name, record.timestamp or 0.0, record.iteration, record.value)
+        return {name: (step, value) for name, (_, step, value) in sorted(found.items())}
 
     @property
     def last_step(self) -> int | None:
@@ -301,7 +300,18 @@ class Run:
 
     @property
     def _records(self) -> list[MetricData]:
-        return [record for writer in self._writers for _, record in writer.records]
+        return [record for writer in self._writers for record in writer.records]
+
+    @functools.cached_property
+    def _kinds(self) -> dict[str, set[MetricType]]:
+        """The types that were logged under each name."""
+        kinds: dict[str, set[MetricType]] = defaultdict(set)
+        for record in self._records:
+            kinds[record.name].add(record.type)
+        for writer in self._writers:
+            for name, kind, _ in writer.series.values():
+                kinds[name].add(kind)
+        return dict(kinds)
 
     def _of_type(self, kind: MetricType) -> list[MetricData]:
         return [record for record in self._records if record.type is kind]
@@ -309,95 +319,54 @@ class Run:
     def _read_log(self, writer_id: str, segments: Sequence[int]) -> _Writer:
         reader = WriterReader(self.path, writer_id)
         facts = first_line(self.path / log_name(writer_id)) or {}
-        writer = _Writer(writer_id, facts, sorted(segments), [], reader.series)
+        writer = _Writer(writer_id, facts, sorted(segments), reader.series)
         for fields, record in reader.lines():
             if record is not None:
-                writer.records.append((place_of(fields), record))
-            elif fields.get("kind") == "gap":
-                writer.lost += int(fields.get("lost", 0))
-            elif fields.get("kind") == "close":
-                writer.closed = True
-        self.damage.lines += reader.damage.lines
+                writer.records.append(record)
+                if record.type in _SCALARS:
+                    writer.scalars[record.name].append((place_of(fields), record))
+            elif fields.get("kind") in ("gap", "close"):
+                lost = fields.get("lost")
+                writer.lost += lost if isinstance(lost, int) else 0
+                writer.closed |= fields["kind"] == "close"
+        for key, (name, kind, _) in reader.series.items():
+            if kind in _SCALARS:
+                writer.keys[name].append(key)
+        self.damage.add(reader.damage)
         return writer
 
-    def _series_of(self, writer: _Writer, name: str) -> _Columns:
+    def _series_of(self, writer: _Writer, name: str) -> Columns:
         """One writer's part of a series, scalars of segments and of lines in their order."""
         import numpy as np
 
-        columns = self._columns(writer)
-        keys = [key for key, (known, _, _) in writer.keys.items() if known == name]
-        if not keys and name.startswith(_UNKNOWN) and name[len(_UNKNOWN) :].isdigit():
+        if writer.table is None:
+            writer.table = ScalarTable(self.path, writer.id, writer.segments, self.damage)
+        keys = writer.keys.get(name, [])
+        if not keys and name.startswith(_UNKNOWN) and name[len(_UNKNOWN) :].isdecimal():
             keys = [int(name[len(_UNKNOWN) :])]
-        mine = np.isin(columns.keys, keys) if len(keys) != 1 else columns.keys == keys[0]
-        if not mine.all():
-            columns = _Columns(*(column[mine] for column in columns))
-        lines = [(at, record) for at, record in writer.records if record.name == name and record.type in _SCALARS]
+        columns, rows = writer.table.of(keys)
+        lines = writer.scalars.get(name)
         if not lines:
             return columns
-        extra = _Columns(
-            np.array([record.value for _, record in lines], np.float64),
-            np.array([record.iteration or 0 for _, record in lines], np.int64),
-            np.array([round((record.timestamp or 0.0) * 1e9) for _, record in lines], np.int64),
-            np.zeros(len(lines), np.uint32),
-            np.array([_place(*at) for at, _ in lines], np.int64) - 1,  # Before the scalar of that place.
+        # Sorted stably: lines of several threads can stand in the log in another order than that of their places.
+        before = np.array([writer.table.rows_before(place) for place, _ in lines])
+        order = np.argsort(before, kind="stable")
+        at = before[order] if rows is None else np.searchsorted(rows, before[order])
+        extra = [lines[index][1] for index in order]
+        return Columns(
+            np.insert(columns.steps, at, [min(max(r.iteration or 0, INT64_MIN), INT64_MAX) for r in extra]),
+            np.insert(columns.values, at, [r.value for r in extra]),
+            np.insert(columns.times_s, at, [r.timestamp or 0.0 for r in extra]),
         )
-        joined = _Columns(*(np.concatenate(pair) for pair in zip(columns, extra, strict=True)))
-        order = np.argsort(joined.places, kind="stable")
-        return _Columns(*(column[order] for column in joined))
 
-    def _columns(self, writer: _Writer) -> _Columns:
-        """All scalars in a writer's segments, read once."""
-        import numpy as np
-
-        if writer.columns is None:
-            parts = []
-            for index in writer.segments:
-                data = self._segment_data(writer.id, index)
-                records, whole = decode_records(data)
-                used = -(-len(data.rstrip(b"\0")) // RECORD_BYTES)
-                slots = np.arange(used)
-                if not whole[:used].all():
-                    slots = np.flatnonzero(whole)
-                    empty = records["crc"][:used] == 0
-                    self.damage.holes += int(np.count_nonzero(empty & ~whole[:used]))
-                    self.damage.records += int(np.count_nonzero(~empty & ~whole[:used]))
-                fields = records[:used] if len(slots) == used else records[slots]
-                parts.append((*(fields[name] for name in ("value", "step", "time_ns", "key")), slots * 2 + _place(index, 0)))
-            types = (np.float64, np.int64, np.int64, np.uint32, np.int64)
-            columns = zip(*parts, strict=True) if parts else [()] * len(types)
-            writer.columns = _Columns(
-                *(np.concatenate([np.empty(0, kind), *column]) for kind, column in zip(types, columns, strict=True))
-            )
-        return writer.columns
-
-    def _segment_data(self, writer_id: str, index: int) -> bytes:
-        """The slots of a segment as bytes; empty, and noted, where it can't be read."""
-        path = self.path / segment_name(writer_id, index)
-        try:
-            with open(path, "rb", buffering=0) as file:
-                SegmentHeader.decode(file.read(HEADER_BYTES), os.fspath(path))
-                return file.read()
-        except (OSError, CorruptJournalError) as error:
-            logger.warning("a segment is left out: %s", error)
-            self.damage.files.append(path.name)
-            return b""
-
-    def _tail(self, writer: _Writer) -> bytes:
-        """The last few thousand records of a writer."""
-        tail = b""
-        for index in reversed(writer.segments):
-            data = self._segment_data(writer.id, index)
-            data = data[: -(-len(data.rstrip(b"\0")) // RECORD_BYTES) * RECORD_BYTES]
-            tail = data[-_TAIL_SLOTS * RECORD_BYTES :] + tail
-            if len(tail) >= _TAIL_SLOTS * RECORD_BYTES:
-                break
-        return tail
+    def _tail(self, writer: _Writer) -> NDArray[np.void]:
+        return read_tail(self.path, writer.id, writer.segments, self.damage)
 
     # -- times ---------------------------------------------------------------------------------------------------------
 
     def _status_detail(self, name: str) -> Any:
         main = self._main_writer
-        for _, record in reversed(main.records if main is not None else ()):
+        for record in reversed(main.records if main is not None else ()):
             if record.name == STATUS_NAME and record.metadata is not None:
                 return record.metadata.get(name)
         return None
@@ -410,28 +379,17 @@ class Run:
 
     def _last_time_s(self) -> float:
         """When a record was written last."""
-        latest_ns = [self._directory.identity.created_ns]
+        times_s = [self.created_s]
         for writer in self._writers:
-            latest_ns.append(writer.born_ns)
-            latest_ns += [round((record.timestamp or 0.0) * 1e9) for _, record in writer.records[-1:]]
-            records, whole = decode_records(self._tail(writer)[-RECORD_BYTES * 64 :])
-            latest_ns += records["time_ns"][whole].tolist()[-1:]
-        return max(latest_ns) / 1e9
+            times_s.append(writer.born_ns / 1e9)
+            times_s += [record.timestamp or 0.0 for record in writer.records[-1:]]
+            times_s += (self._tail(writer)["time_ns"][-1:] / 1e9).tolist()
+        return max(times_s)
 
 
-class _Columns(NamedTuple):
-    """Scalars, a row each, in the order in which they were logged."""
-
-    values: NDArray[np.float64]
-    steps: NDArray[np.int64]
-    times_ns: NDArray[np.int64]
-    keys: NDArray[np.uint32]
-    places: NDArray[np.int64]
-
-
-def _place(segment: int, slot: int) -> int:
-    """A number that sorts as (segment, slot), with a free one before each for the line that came in between."""
-    return (segment << 40) + slot * 2 + 1
+def _keep_later(found: dict[str, tuple[float, int, float]], name: str, time_s: float, step: int, value: float) -> None:
+    if name not in found or time_s >= found[name][0]:
+        found[name] = (time_s, step, value)
 
 
 def _has_step(value: Any) -> bool:
@@ -485,7 +443,7 @@ def find_run(reference: str, directory: str | os.PathLike[str], project: str | N
     raise RunNotFoundError(f"no run {reference!r} {place}{hint}. `tracelet runs` lists them")
 
 
-def load_run(reference: str | os.PathLike[str] = LATEST, dir: str | os.PathLike[str] | None = None) -> Run:  # noqa: A002
+def load_run(reference: str | os.PathLike[str] = LATEST, dir: str | os.PathLike[str] | None = None) -> Run:
     """Load a run for analysis.
 
     Args:

@@ -38,6 +38,7 @@ from tracelet.journal.format import (
     segment_name,
     used_part,
     writer_of_log,
+    writer_of_segment,
 )
 
 logger = logging.getLogger(__name__)
@@ -225,11 +226,13 @@ class WriterReader:
             segment, slot = self._next_place
             # Asked before the slots are read: once there is a successor, nothing is added to this one any more.
             is_last = not self._segment_path(segment + 1).exists()
-            block = self._read_block(segment, slot, is_last=is_last)
+            block = self._read_block(segment, slot)
             found = decode_slots(block.data)
             if is_last and found and found[-1] is None:  # It may be being copied at this moment.
                 found.pop()
             if is_last and not found:
+                if not block.slots and self._skip_missing(segment):
+                    continue
                 self._saw_all_scalars = True
                 return
             for index, fields in enumerate(found):
@@ -248,12 +251,24 @@ class WriterReader:
                 self._next_place = (segment + 1, 0)
         self._saw_all_lines = False
 
-    def _read_block(self, segment: int, slot: int, *, is_last: bool) -> Block:
+    def _skip_missing(self, segment: int) -> bool:
+        """Whether there are later segments, though not the next one; then go on there."""
+        ours = (found[1] for name in os.listdir(self._directory) if (found := writer_of_segment(name)) is not None
+                and found[0] == self.writer and found[1] > segment)  # fmt: skip
+        later = min(ours, default=None)
+        if later is None:
+            return False
+        if not self._segment_path(segment + 1).exists():
+            self._leave_out(self._segment_path(segment + 1).name, "it is missing")
+            self._next_place = (later, 0)
+        return True
+
+    def _read_block(self, segment: int, slot: int) -> Block:
         path = self._segment_path(segment)
         try:
             return read_block(path, slot, _BLOCK_SLOTS)
         except FileNotFoundError:
-            if not is_last:
+            if segment > 0 or self._segment_path(1).exists():  # The first one comes with the first scalar.
                 self._leave_out(path.name, "it is missing")
         except CorruptJournalError as error:
             self._leave_out(path.name, str(error))

@@ -26,7 +26,7 @@ from typing import Final, Protocol, final
 from tracelet.journal.format import HEADER_BYTES, RECORD_BYTES, SegmentHeader
 
 _MAPPABLE: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs", "overlay", "f2fs", "ramfs"})
-"""Filesystems on which preallocated space stays ours. btrfs and zfs write elsewhere, network ones can lose the server."""
+"""Filesystems on which preallocated space stays ours. btrfs and zfs write elsewhere, network ones lose the server."""
 
 _CANNOT_MAP: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV, errno.EBADF, errno.ENOMEM})
 """What `posix_fallocate` and `mmap` answer where there is no preallocation or no map. "No room" is none of these.
@@ -100,6 +100,7 @@ class MappedSegment:
         self._path, self.index = path, index
 
     def slots(self) -> int:
+        """How many records have been written."""
         try:
             end = self._map.tell()
         except ValueError:  # Closed by another thread.
@@ -107,9 +108,11 @@ class MappedSegment:
         return (end - HEADER_BYTES) // RECORD_BYTES
 
     def is_intact(self) -> bool:
+        """Whether the file is where it should be, and nobody has cut it."""
         return is_in_place(self._file, self._path, len(self._map))
 
     def sync(self) -> None:
+        """Bring what was written to the device."""
         # Not `mmap.flush`: that holds the GIL, 110 ms for 256 MiB. `fdatasync` covers mapped pages too.
         os.fdatasync(self._file.fileno())
 
@@ -120,6 +123,7 @@ class MappedSegment:
         self._path.unlink(missing_ok=True)
 
     def close(self, *, trim: bool = True) -> None:
+        """See `Segment`."""
         self._end = end = self._map.tell()
         self._map.close()  # From here on `write` raises ValueError, on every thread.
         with self._file:
@@ -165,6 +169,7 @@ class WrittenSegment:
         return len(record)
 
     def slots(self) -> int:
+        """How many records have been written."""
         try:
             end = os.fstat(self._file.fileno()).st_size
         except ValueError:  # Closed by another thread.
@@ -172,13 +177,16 @@ class WrittenSegment:
         return max(0, end - HEADER_BYTES) // RECORD_BYTES
 
     def is_intact(self) -> bool:
+        """Whether the file is where it should be, and nobody has cut it."""
         known, self._end = self._end, os.fstat(self._file.fileno()).st_size
         return is_in_place(self._file, self._path, known)
 
     def sync(self) -> None:
+        """Bring what was written to the device."""
         os.fdatasync(self._file.fileno())
 
     def close(self, *, trim: bool = True) -> None:
+        """See `Segment`."""
         self.write = _refuse
         self._end = os.fstat(self._file.fileno()).st_size
         self._file.close()

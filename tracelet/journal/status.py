@@ -52,13 +52,14 @@ class ProcessIdentity:
     def own(cls) -> ProcessIdentity:
         """The identity of the process that calls."""
         pid = os.getpid()
-        return cls(pid, _start_ticks(pid), _boot_id(), _pid_space(), socket.gethostname())
+        found = _stat(pid)
+        return cls(pid, found[1] if found else None, _boot_id(), _pid_space(), socket.gethostname())
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> ProcessIdentity | None:
         """Read `fields()` back; None where they are not what they should be."""
         pid, ticks, rest = fields.get("pid"), fields.get("start_ticks"), ("boot", "pid_space", "host")
-        if not isinstance(pid, int) or not (ticks is None or isinstance(ticks, int)):
+        if not isinstance(pid, int) or not 0 < pid < 1 << 31 or not (ticks is None or isinstance(ticks, int)):
             return None
         return cls(pid, ticks, *(str(fields.get(name, "")) for name in rest))
 
@@ -76,19 +77,22 @@ class ProcessIdentity:
             return heartbeat_age_s < HEARTBEAT_LIMIT_S
         if self.boot != _boot_id():
             return False  # The host was started anew.
-        if self.start_ticks is not None:
-            return _start_ticks(self.pid) == self.start_ticks
-        return _exists(self.pid) and heartbeat_age_s < HEARTBEAT_LIMIT_S
+        found = _stat(self.pid)
+        if found is None:  # No such process; or it is hidden from us (`hidepid`), or there is no /proc at all.
+            return _exists(self.pid) and heartbeat_age_s < HEARTBEAT_LIMIT_S
+        state, start_ticks = found
+        # A zombie has ended; only its parent has not asked yet.
+        return state not in ("Z", "X") and self.start_ticks in (None, start_ticks)
 
 
-def _start_ticks(pid: int) -> int | None:
+def _stat(pid: int) -> tuple[str, int] | None:
+    """State and start time of a process: fields 3 and 22 of proc(5)."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:  # No such process, or no /proc at all.
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="latin-1")
+    except OSError:
         return None
-    after_name = stat.rpartition(b")")[2].split()  # The name may hold blanks and brackets itself.
-    # A zombie has ended; only its parent has not asked yet. Fields 3 and 22 of proc(5).
-    return None if after_name[0] in (b"Z", b"X") else int(after_name[19])
+    after_name = stat.rpartition(")")[2].split()  # The name may hold blanks and brackets itself.
+    return after_name[0], int(after_name[19])
 
 
 def _boot_id() -> str:

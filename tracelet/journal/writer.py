@@ -7,8 +7,8 @@ Threads:
 
 Guarantee: what `append` or `write_record` was given is in the kernel's hands when the call returns, so that no death of
 the process loses it. They never raise because of the disk and never wait for another thread: the one lock here is only
-ever *tried*, and who does not get it writes a line instead. Where the disk takes nothing, up to `_MAX_WAITING` lines are
-kept for its return; what is more is counted in `lost`, reported once, and marked in the log with a `gap`.
+ever *tried*, and who does not get it writes a line instead. Where the disk takes nothing, some lines are kept for its
+return (`journal.waiting`); what is more is counted in `lost`, reported once, and marked in the log with a `gap`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import time
 import uuid
 import weakref
 import zlib
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, final
@@ -32,43 +31,21 @@ from typing import Any, Final, Literal, final
 from tracelet.core.records import MetricType
 from tracelet.errors import JournalError
 from tracelet.journal.directory import RunDirectory
-from tracelet.journal.format import (
-    CRC,
-    FORMAT_VERSION,
-    RECORD,
-    RECORD_BYTES,
-    SegmentHeader,
-    decode_line,
-    encode_line,
-    log_name,
-    segment_name,
-)
+from tracelet.journal.format import CRC, FORMAT_VERSION, RECORD, RECORD_BYTES, encode_line, log_name
 from tracelet.journal.keeper import JournalKeeper
-from tracelet.journal.segment import (
-    CannotMapError,
-    MappedSegment,
-    Segment,
-    WrittenSegment,
-    can_map,
-    is_in_place,
-    open_new,
-    write_whole,
-)
+from tracelet.journal.segment import Segment, is_in_place, open_new, write_whole
 from tracelet.journal.status import ProcessIdentity
+from tracelet.journal.supply import JournalMode, SegmentSupply
+from tracelet.journal.waiting import MAX_LINES, WaitingLines
 
 logger = logging.getLogger(__name__)
 
 WriterRole = Literal["main", "attached", "child"]
 """`main` started the run and tells its status; `attached` joined it from another process; `child` was forked."""
 
-JournalMode = Literal["auto", "map", "write"]
-
 MAX_SERIES: Final = 100_000
 """Series beyond these are written as whole lines: slower, but the table of series stays bounded (about 30 MB)."""
 
-_FIRST_SEGMENT_BYTES: Final = 64 << 10  # 2,048 records: a short run stays small. Each next one is twice as large.
-_MAX_WAITING: Final = 10_000  # Lines.
-_MAX_WAITING_BYTES: Final = 16 << 20
 _DISK_BACKOFF_S: Final = 1.0
 _OPEN_TIMEOUT_S: Final = 0.1
 _DEVICE_ERROR_PAUSE_S: Final = 60.0  # A device that fails for good gets new files once a minute, not every second.
@@ -119,7 +96,7 @@ class JournalWriter:
         self._attempt = attempt
         self._rank = rank
         self._mode: JournalMode = mode
-        self._max_segment_bytes = max(max_segment_bytes, RECORD_BYTES)
+        self._max_segment_bytes = max_segment_bytes
         self._sync_interval_s = sync_interval_s
         self._heartbeat_s = heartbeat_s
         self._closed = False
@@ -134,12 +111,10 @@ class JournalWriter:
         self._log: io.FileIO | None = None
         self._log_bytes = 0  # Its size when the keeper last looked.
         self._segment: Segment | None = None
-        self._spare: MappedSegment | None = None
-        self._segment_count = 0
+        self._supply = SegmentSupply(self.run, self.id, self._mode, self._max_segment_bytes)
         self._next_key = itertools.count(1).__next__
         self._growing = threading.Lock()
-        self._waiting: deque[tuple[str, bytes]] = deque()  # Each line with the writer id that its `at` belongs to.
-        self._waiting_bytes = 0
+        self._waiting = WaitingLines()
         self._gap_reported = 0
         self._retry_at_s = 0.0  # While the disk refuses: when to try again, by the monotonic clock.
         self._in_trouble = False
@@ -189,8 +164,10 @@ class JournalWriter:
                     self._append_in_new_segment(record)
 
     def define(self, identity: SeriesId) -> Series | None:
-        """The series of this identity, made where it is new; None where it can't be put on the disk now, or is one too
-        many: `write_record` takes its records.
+        """The series of this identity, made where it is new.
+
+        Returns:
+            None where it can't be put on the disk now, or is one too many: `write_record` takes its records.
         """
         known = self.series.get(identity)
         if known is not None or len(self.series) >= MAX_SERIES:
@@ -262,16 +239,14 @@ class JournalWriter:
             self._write_line(self._line("close", {"lost": self.lost - self._gap_reported, "time_ns": _time_ns()}))
         self._closed = True
         self._write = _no_segment
-        self.lost += len(self._waiting)
-        self._waiting.clear()
-        segment, spare, log = self._segment, self._spare, self._log
-        self._spare, self._log = None, None
+        waiting, self._waiting = len(self._waiting), WaitingLines()
+        self.lost += waiting
+        segment, log, self._log = self._segment, self._log, None
         try:
+            self._supply.discard()
             if segment is not None:
                 segment.sync()
                 segment.close()
-            if spare is not None:
-                spare.discard()
             if log is not None:
                 os.fdatasync(log.fileno())
                 log.close()
@@ -281,8 +256,10 @@ class JournalWriter:
     # -- the keeper's thread -------------------------------------------------------------------------------------------
 
     def tend(self, heartbeat: bool) -> None:
-        """Bring the files to the device, prepare the next segment, and notice a disk that came back or a run directory
-        that is gone.
+        """One round of housekeeping.
+
+        Brings the files to the device, prepares the next segment, and notices a disk that came back or files that are
+        gone.
         """
         log, segment = self._log, self._segment
         try:
@@ -293,7 +270,7 @@ class JournalWriter:
             if not self._is_intact(log, segment):
                 self._start_over("somebody removed or cut its files; what they held is gone, what comes is kept")
                 return
-            self._prepare_spare()
+            self._prepare_segment()
             self._write_waiting()
             os.fdatasync(log.fileno())
             if segment is not None:
@@ -313,7 +290,7 @@ class JournalWriter:
 
     def _append_in_new_segment(self, record: bytes) -> None:
         """The segment is full, there is none yet, or the disk refuses."""
-        if self._closed or self._is_full():
+        if self._closed:
             self.lost += 1
         elif time.monotonic() < self._retry_at_s or not self._growing.acquire(blocking=False):
             # The disk is full; or another thread makes the segment right now, or a signal came in the middle of that.
@@ -321,8 +298,8 @@ class JournalWriter:
         else:
             try:
                 self._grow(record)
-            except OSError as reason:
-                self._refused(reason)
+            except (OSError, JournalError) as error:
+                self._refused(error)
                 self._keep_scalar_as_line(record)
             finally:
                 self._growing.release()
@@ -336,7 +313,7 @@ class JournalWriter:
             except (ValueError, OSError) as error:
                 logger.debug("the segment %d takes no more: %s", self._segment.index, error)
         self._open_log()
-        previous, segment = self._segment, self._new_segment()
+        previous, segment = self._segment, self._supply.next()
         segment.write(record)
         self._segment, self._write = segment, segment.write
         if self._keeper is not None:
@@ -344,51 +321,10 @@ class JournalWriter:
                 self._keeper.retire(previous)
             self._keeper.wake()  # It prepares the next one.
 
-    def _new_segment(self) -> Segment:
-        """The next segment, published.
-
-        Raises:
-            OSError: There is no room, or no place.
-        """
-        index = self._segment_count
-        path = self.run.path / segment_name(self.id, index)
-        spare, self._spare = self._spare, None
-        mapped = spare or self._new_mapped_segment()
-        segment: Segment
-        if mapped is not None:
-            mapped.publish(path, index)
-            segment = mapped
-        else:
-            segment = WrittenSegment(path, self._segment_header(), index)
-        self._segment_count = index + 1
-        return segment
-
-    def _new_mapped_segment(self) -> MappedSegment | None:
-        """A segment without a name; None where segments are not mapped."""
-        if not self._use_map():
-            return None
-        size = min(_FIRST_SEGMENT_BYTES << min(self._segment_count, 20), self._max_segment_bytes)
-        try:
-            return MappedSegment(self.run.path, self._segment_header(), size - size % RECORD_BYTES)
-        except CannotMapError as error:
-            logger.info("The run %s is written without a memory map: %s", self.run.path, error)
-            self._mode = "write"
-            return None
-
-    def _segment_header(self) -> SegmentHeader:
-        return SegmentHeader(bytes.fromhex(self.run.identity.uuid), uuid.uuid4().bytes, os.getpid(), _time_ns())
-
-    def _use_map(self) -> bool:
-        if self._mode == "auto":
-            self._mode = "map" if can_map(self.run.path) else "write"
-        return self._mode == "map"
-
-    def _prepare_spare(self) -> None:
-        """Have the next segment ready, so that the thread that fills this one does not wait for the filesystem."""
-        wanted = self._segment is not None or self._in_trouble
-        if self._mode == "map" and self._spare is None and wanted and time.monotonic() >= self._retry_at_s:
+    def _prepare_segment(self) -> None:
+        if (self._segment is not None or self._in_trouble) and time.monotonic() >= self._retry_at_s:
             try:
-                self._spare = self._new_mapped_segment()
+                self._supply.prepare()
             except OSError as error:
                 self._refused(error)
 
@@ -401,6 +337,9 @@ class JournalWriter:
                 logger.warning("The run %s has no heartbeat and is not synced to the device: %s", self.run.path, error)
 
     def _keep_scalar_as_line(self, record: bytes) -> None:
+        if self._waiting.is_full:
+            self.lost += 1
+            return
         value, step, time_ns, key = RECORD.unpack(record[: RECORD.size])
         self._write_or_keep(self._line("scalar", {"key": key, "value": value, "step": step, "time_ns": time_ns}))
 
@@ -457,30 +396,21 @@ class JournalWriter:
         return True
 
     def _write_or_keep(self, line: bytes) -> None:
-        size_bytes, writer = len(line), self.id
+        writer = self.id
         if not self._waiting and self._write_line(line):
             return
-        if self._closed or self._is_full():
+        if self._closed or self._waiting.is_full:
             self.lost += 1
         else:
-            self._waiting_bytes += size_bytes
-            self._waiting.append((writer, line))
-
-    def _is_full(self) -> bool:
-        """Whether no more lines can wait."""
-        return len(self._waiting) >= _MAX_WAITING or self._waiting_bytes >= _MAX_WAITING_BYTES
+            self._waiting.add(line, writer)
 
     def _write_waiting(self) -> None:
         """Write the lines that the disk refused before. When all is well again, say so and mark the gap."""
         while self._waiting:
-            writer, line = self._waiting[0]
-            size_bytes = len(line)
-            if not self._write_line(line if writer == self.id else _at_start(line)):
+            if not self._write_line(self._waiting.first(self.id)):
                 return
-            self._waiting.popleft()
-            self._waiting_bytes -= size_bytes
-        has_room = self._mode != "map" or self._spare is not None
-        if self._in_trouble and has_room and time.monotonic() >= self._retry_at_s:
+            self._waiting.drop_first()
+        if self._in_trouble and self._supply.is_ready and time.monotonic() >= self._retry_at_s:
             lost = self.lost
             if self._write_line(self._line("gap", {"lost": lost - self._gap_reported, "time_ns": _time_ns()})):
                 self._gap_reported, self._in_trouble = lost, False
@@ -494,8 +424,8 @@ class JournalWriter:
         if not self._in_trouble:
             self._in_trouble = True
             logger.warning(
-                "The run %s cannot be written: %s. The training goes on; %d records wait in memory, more are counted "
-                "as lost until it can be written again.", self.run.path, error, _MAX_WAITING,
+                "The run %s cannot be written: %s. The training goes on. Up to %d records wait in memory; more are "
+                "counted as lost until it can be written again", self.run.path, error, MAX_LINES,
             )  # fmt: skip
 
     def _is_intact(self, log: io.FileIO, segment: Segment | None) -> bool:
@@ -507,28 +437,31 @@ class JournalWriter:
         """Go on in new files. The series keep their keys; the new log defines them again. On the keeper's thread."""
         if not self._growing.acquire(blocking=False):
             return  # The next round tries again.
-        log, files = self._log, [self._segment, self._spare]
+        log, segment, supply = self._log, self._segment, self._supply
         try:
             logger.warning("The run %s goes on in new files: %s", self.run.path, reason)
-            self._write, self._segment, self._spare, self._segment_count = _no_segment, None, None, 0
             self._parent, self.id, self._log = self.id, uuid.uuid4().hex, None
+            self._write, self._segment = _no_segment, None
+            self._supply = SegmentSupply(self.run, self.id, self._mode, self._max_segment_bytes)
             self._open_log()
         except (OSError, JournalError) as error:
             self._refused(error)
         finally:
             self._growing.release()
-        for file in (log, *files):
-            try:
-                if file is not None:
-                    file.close()
-            except OSError as error:
-                logger.debug("closing what is gone: %s", error)
+        try:
+            supply.discard()
+            if segment is not None:
+                segment.close()
+            if log is not None:
+                log.close()
+        except OSError as error:
+            logger.debug("closing what is gone: %s", error)
 
     # -- fork ----------------------------------------------------------------------------------------------------------
 
     def _become_child(self) -> None:
         """In a forked child: let go of everything that is the parent's, without a lock, and start anew when needed."""
-        log, segments, parent = self._log, (self._segment, self._spare), self.id
+        log, segment, supply, parent = self._log, self._segment, self._supply, self.id
         self.series.clear()
         self.lost = 0
         self._role = "child"
@@ -536,20 +469,15 @@ class JournalWriter:
         try:
             if log is not None:
                 log.close()
-            for segment in segments:
-                if segment is not None:
-                    segment.close(trim=False)
+            if segment is not None:
+                segment.close(trim=False)
+            supply.let_go()
         except (OSError, ValueError) as error:
             logger.debug("letting go of the parent's files: %s", error)
 
 
 def _no_segment(_record: bytes) -> int:
     raise ValueError("there is no segment")
-
-
-def _at_start(line: bytes) -> bytes:
-    """A line that was meant for a log that is gone: in the new one it comes before all scalars."""
-    return encode_line({**(decode_line(line) or {}), "at": (0, 0)})
 
 
 _time_ns = time.time_ns

@@ -1,0 +1,374 @@
+"""Plug-ins with one fault each, under the suites. `test_suites.py` runs this file and looks at what fails.
+
+Each test class says in `caught_by` which tests must fail; with an empty one, all must pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json  # noqa: F401  stands for a heavy SDK
+import threading
+from dataclasses import replace
+
+import pytest
+
+from tracelet.core.plugins import (
+    BackendPlugin,
+    CollectorPlugin,
+    FrameworkPlugin,
+    PluginMetadata,
+    PluginType,
+    ProcessorPlugin,
+)
+from tracelet.core.records import MetricData, MetricType
+from tracelet.errors import RejectedError
+from tracelet.testing import BackendContract, CollectorContract, FrameworkContract, ProcessorContract
+
+
+class Kept(BackendPlugin):
+    """A backend without a fault."""
+
+    capabilities = frozenset({"timestamps", "idempotent"})
+    dependencies: tuple[str, ...] = ()
+
+    def __init__(self):
+        self.rows = {}
+        self.client = None
+
+    @classmethod
+    def get_metadata(cls):
+        return PluginMetadata(
+            "kept", "1", PluginType.BACKEND, dependencies=cls.dependencies, capabilities=cls.capabilities
+        )
+
+    def initialize(self, config):
+        self.client = threading.get_ident()
+
+    def start(self):
+        self._active = True
+
+    def stop(self):
+        self._active = False
+
+    def get_status(self):
+        return {"active": self._active}
+
+    def handle_metric(self, metric):
+        if metric.type in (MetricType.SCALAR, MetricType.SYSTEM):
+            row = self.row(metric)
+            self.rows.setdefault(self.key(row), row)
+
+    def row(self, metric):
+        return (metric.name, metric.iteration, metric.value, metric.timestamp)
+
+    def key(self, row):
+        return repr(row)
+
+
+class BackendSuite(BackendContract):
+    faulty: type[Kept]
+
+    @pytest.fixture
+    def backend(self):
+        return self.faulty()
+
+    @pytest.fixture
+    def stored(self, backend):
+        return lambda: list(backend.rows.values())
+
+
+class TestGood(BackendSuite):
+    faulty = Kept
+    caught_by = frozenset()
+
+
+class LosesStepZero(Kept):
+    def row(self, metric):
+        return (metric.name, metric.iteration or None, metric.value, metric.timestamp)
+
+
+class TestLosesStepZero(BackendSuite):
+    faulty = LosesStepZero
+    caught_by = frozenset({"test_step_zero_is_a_step"})
+
+
+class NanBecomesZero(Kept):
+    def row(self, metric):
+        value = metric.value if metric.value == metric.value else 0.0
+        return (metric.name, metric.iteration, value, metric.timestamp)
+
+
+class TestNanBecomesZero(BackendSuite):
+    faulty = NanBecomesZero
+    caught_by = frozenset({"test_value_is_stored_exactly_or_rejected"})
+
+
+class DropsOldSteps(Kept):
+    newest = -1
+
+    def handle_metric(self, metric):
+        if metric.iteration is not None and metric.iteration >= self.newest:
+            super().handle_metric(metric)
+            self.newest = metric.iteration
+
+
+class TestDropsOldSteps(BackendSuite):
+    faulty = DropsOldSteps
+    caught_by = frozenset({"test_negative_and_unordered_steps_are_kept"})
+
+
+class MergesNames(Kept):
+    def handle_metric(self, metric):
+        super().handle_metric(replace(metric, name=metric.name.replace(" ", "_")))
+
+
+class TestMergesNames(BackendSuite):
+    faulty = MergesNames
+    caught_by = frozenset({"test_names_are_kept_apart_or_rejected"})
+
+
+class UsesNow(Kept):
+    def row(self, metric):
+        return (metric.name, metric.iteration, metric.value, 1.0)
+
+
+class TestUsesNow(BackendSuite):
+    faulty = UsesNow
+    caught_by = frozenset({"test_timestamp_is_kept"})
+
+
+class StoresTwice(Kept):
+    def key(self, row):
+        return len(self.rows)
+
+
+class TestStoresTwice(BackendSuite):
+    faulty = StoresTwice
+    caught_by = frozenset({"test_batch_that_comes_twice_loses_nothing"})
+
+
+class RefusesUnknownTypes(Kept):
+    def handle_metric(self, metric):
+        if metric.type is MetricType.VIDEO:
+            raise RejectedError("no videos here")
+        super().handle_metric(metric)
+
+
+class TestRefusesUnknownTypes(BackendSuite):
+    faulty = RefusesUnknownTypes
+    caught_by = frozenset({"test_every_type_is_stored_or_ignored"})
+
+
+class StopsOnce(Kept):
+    def stop(self):
+        self.client += 0  # There is no client without `initialize`, and after the first stop.
+        self.client = None
+
+
+class TestStopsOnce(BackendSuite):
+    faulty = StopsOnce
+    caught_by = frozenset({"test_stop_twice_is_stop", "test_stop_without_start_does_nothing"})
+
+
+class ChangesConfig(Kept):
+    def initialize(self, config):
+        config.pop("run_name", None)
+
+
+class TestChangesConfig(BackendSuite):
+    faulty = ChangesConfig
+    caught_by = frozenset({"test_configuration_is_left_as_it_is"})
+
+
+class ImportsItsSdk(Kept):
+    dependencies = ("json",)
+
+
+class TestImportsItsSdk(BackendSuite):
+    faulty = ImportsItsSdk
+    caught_by = frozenset({"test_importing_the_module_imports_no_dependency"})
+
+
+class BlamesTheRecords(Kept):
+    is_down = False
+
+    def handle_metric(self, metric):
+        if self.is_down:
+            raise ValueError("the service answered with an error page")
+        super().handle_metric(metric)
+
+
+class TestBlamesTheRecords(BackendSuite):
+    faulty = BlamesTheRecords
+    caught_by = frozenset({"test_outage_is_no_fault_of_the_records"})
+
+    @pytest.fixture
+    def outage(self, backend):
+        @contextlib.contextmanager
+        def unreachable():
+            backend.is_down = True
+            yield
+            backend.is_down = False
+
+        return unreachable
+
+
+# -- the other kinds ---------------------------------------------------------------------------------------------------
+
+
+class Clock(CollectorPlugin):
+    source: str | None = "clock"
+    unit = 1.0
+
+    @classmethod
+    def get_metadata(cls):
+        return PluginMetadata("clock", "1", PluginType.COLLECTOR)
+
+    initialize, start, stop, get_status = Kept.initialize, Kept.start, Kept.stop, Kept.get_status
+
+    def collect(self):
+        import time
+
+        now = time.time()
+        return [MetricData("clock", now, MetricType.SYSTEM, timestamp=now * self.unit, source=self.source)]
+
+
+class CollectorSuite(CollectorContract):
+    faulty: type[Clock]
+
+    @pytest.fixture
+    def collector(self):
+        return self.faulty()
+
+
+class TestGoodCollector(CollectorSuite):
+    faulty = Clock
+    caught_by = frozenset()
+
+
+class InMilliseconds(Clock):
+    unit = 1e3
+    source = None
+
+
+class TestInMilliseconds(CollectorSuite):
+    faulty = InMilliseconds
+    caught_by = frozenset({"test_timestamps_are_unix_time_in_seconds", "test_records_say_where_they_come_from"})
+
+
+class Trainer:
+    """Stands for a framework with hooks."""
+
+    hooks: list = []  # noqa: RUF012  shared on purpose, as a framework's hooks are
+
+
+def train():
+    for hook in Trainer.hooks:
+        hook(0.5)
+    return 0.5
+
+
+class Hooked(FrameworkPlugin):
+    @classmethod
+    def get_metadata(cls):
+        return PluginMetadata("hooked", "1", PluginType.FRAMEWORK)
+
+    initialize, get_status = Kept.initialize, Kept.get_status
+
+    def start(self):
+        self._active = True
+        Trainer.hooks = [self.hook]
+
+    def stop(self):
+        self._active = False
+        Trainer.hooks = []
+
+    def hook(self, loss):
+        self.emit_metric(MetricData("loss", loss, MetricType.SCALAR, source=self.get_source_id()))
+
+
+class FrameworkSuite(FrameworkContract):
+    faulty: type[Hooked]
+
+    @pytest.fixture
+    def framework(self):
+        yield self.faulty()
+        Trainer.hooks = []
+
+    @pytest.fixture
+    def train(self):
+        return train
+
+
+class TestGoodFramework(FrameworkSuite):
+    faulty = Hooked
+    caught_by = frozenset()
+
+
+class StaysHooked(Hooked):
+    def stop(self):
+        self._active = False
+
+
+class TestStaysHooked(FrameworkSuite):
+    faulty = StaysHooked
+    caught_by = frozenset({"test_nothing_is_emitted_after_stop"})
+
+
+class Doubles(ProcessorPlugin):
+    @classmethod
+    def get_metadata(cls):
+        return PluginMetadata("doubles", "1", PluginType.PROCESSOR)
+
+    initialize, start, stop, get_status = Kept.initialize, Kept.start, Kept.stop, Kept.get_status
+
+    def process(self, metric):
+        return [metric, replace(metric, name=f"{metric.name}/again")]
+
+
+class ProcessorSuite(ProcessorContract):
+    faulty: type[Doubles]
+
+    @pytest.fixture
+    def processor(self):
+        return self.faulty()
+
+
+class TestGoodProcessor(ProcessorSuite):
+    faulty = Doubles
+    caught_by = frozenset()
+
+
+class ChangesTheRecord(Doubles):
+    def process(self, metric):
+        if metric.metadata is not None:
+            metric.metadata["seen"] = True
+        return metric
+
+
+class TestChangesTheRecord(ProcessorSuite):
+    faulty = ChangesTheRecord
+    caught_by = frozenset({"test_record_itself_is_not_changed"})
+
+
+class SharesItsState(Doubles):
+    seen: list = []  # noqa: RUF012  the fault
+
+    def process(self, metric):
+        self.seen.append(metric)
+        return replace(metric, iteration=len(self.seen))
+
+
+class TestSharesItsState(ProcessorSuite):
+    faulty = SharesItsState
+    caught_by = frozenset({"test_copies_know_nothing_of_each_other"})
+
+
+class KnowsScalarsOnly(Doubles):
+    def process(self, metric):
+        return replace(metric, value=metric.value * 2.0)
+
+
+class TestKnowsScalarsOnly(ProcessorSuite):
+    faulty = KnowsScalarsOnly
+    caught_by = frozenset({"test_every_record_becomes_records"})

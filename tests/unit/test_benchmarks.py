@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import importlib
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.__main__ import Benchmark, app
+from benchmarks.measuring import Row, Target, compare, in_new_process, scaled, scratch_experiment, show
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("importing", ["import tracelet", "none", "the first Experiment"]),
+        ("log_metric", ["mmap.write, bare", "explicit step", "numpy.float32", "log_metrics of 10", "add_scalar"]),
+        ("latency", ["map, tight", "os.write, tight", "map, step", "os.write, step"]),
+        ("disk", ["points, stopped", "points, running"]),
+        ("reading", ["of one series", "one of 10 series", "read_csv", "EventAccumulator"]),
+        ("memory", ["private, over", "mapped files"]),
+    ],
+)
+def test_each_benchmark_runs_and_prints_its_rows(name, rows, capfd):
+    importlib.import_module(f"benchmarks.{name}").main(scale=0.0001)
+    printed = capfd.readouterr().out
+    assert [] == [row for row in rows if row not in printed]
+
+
+def test_the_command_runs_the_benchmarks_that_it_names_at_the_scale_that_it_is_given(monkeypatch):
+    ran = []
+    for name in Benchmark:
+        if name is not Benchmark.LIGHTNING:
+            monkeypatch.setattr(f"benchmarks.{name}.main", lambda scale, name=name: ran.append((name, scale)))
+    result = CliRunner().invoke(app, ["memory", "disk", "--scale", "0.5"], catch_exceptions=False)
+    assert 0 == result.exit_code
+    assert [("memory", 0.5), ("disk", 0.5)] == ran
+
+
+def test_the_command_refuses_a_benchmark_that_does_not_exist():
+    assert 2 == CliRunner().invoke(app, ["speed"]).exit_code
+
+
+def test_a_table_says_of_each_target_whether_it_is_met(capsys):
+    rows = [
+        Row("small", "1", target=Target(1.0, 1.2, "µs")),
+        Row("large", "2", target=Target(2.0, 1.2, "µs")),
+        Row("slow", "4", target=Target(4.0, 5, "times", at_least=True)),
+    ]
+    show("Title", rows)
+    lines = capsys.readouterr().out.splitlines()
+    verdicts = {line.split()[0]: line.split()[-1] for line in lines if line.strip()}
+    assert {"small": "met", "large": "MISSED", "slow": "MISSED"}.items() <= verdicts.items()
+
+
+def test_cases_take_turns():
+    calls = []
+    compare({"a": lambda count: calls.append(("a", count)), "b": lambda count: calls.append(("b", count))}, 7, 2)
+    assert [("a", 7), ("b", 7)] * 3 == calls
+
+
+def test_a_scratch_run_leaves_nothing_behind():
+    with scratch_experiment() as experiment:
+        experiment.log_metric("loss", 0.5)
+        assert experiment.run_dir.exists()
+    assert not experiment.run_dir.exists()
+
+
+def test_a_function_runs_in_a_new_process():
+    import os
+
+    assert os.getpid() != in_new_process(os.getpid)
+
+
+def test_a_scaled_size_is_never_nothing():
+    assert [1, 5, 20] == [scaled(10, 0.0), scaled(10, 0.5), scaled(10, 0.5, least=20)]

@@ -1,0 +1,179 @@
+"""`tracelet export`: a run as a file for other programs. On the main thread.
+
+One series at a time is in memory. Each number is written so that reading it back gives the same float; NaN and
+infinities are the texts `NaN`, `Infinity` and `-Infinity` in CSV and JSON, and themselves in Parquet.
+"""
+
+from __future__ import annotations
+
+import csv
+import enum
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO, final
+
+import typer
+
+from tracelet.cli._choose import matching
+from tracelet.cli._files import replaced
+from tracelet.cli._options import DirOption, ProjectOption, RunArgument, open_run
+from tracelet.cli._render import clean, json_text, plural, strict
+from tracelet.cli.runs import summary
+from tracelet.cli.show import record_facts
+from tracelet.core.records import MetricData, MetricType
+from tracelet.errors import UsageError
+from tracelet.journal.load import Run
+from tracelet.journal.reader import FILE_TYPES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_COLUMNS: Final = ("name", "step", "value", "time_s")
+_CHUNK: Final = 65_536  # Points that are Python objects at the same time.
+_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+_RECORD_TYPES: Final = (MetricType.TEXT, MetricType.HISTOGRAM, MetricType.TABLE, *FILE_TYPES)
+
+
+@final
+class Format(enum.Enum):
+    """What a run can be exported as."""
+
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def export(
+    run: RunArgument = "latest",
+    form: Annotated[
+        Format | None, typer.Option("--format", "-f", help="What to write.  [default: by the ending of FILE, or csv]")
+    ] = None,
+    metrics: Annotated[
+        list[str] | None, typer.Option("--metric", metavar="PATTERN", help="Only these metrics. Repeat it for more.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write.  [default: standard output]")
+    ] = None,
+    dir: DirOption = None,
+    project: ProjectOption = None,
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+) -> None:
+    """Export a run as CSV, JSON or Parquet.
+
+    CSV and Parquet hold the metrics, a row a point: name, step, value, time_s. JSON holds the parameters, tags,
+    texts and other records, too.
+    """
+    chosen = _format(form, output, json=json)
+    found = open_run(run, dir, project)
+    names = matching(found.names(), metrics) if metrics else found.names()
+    if chosen is Format.PARQUET:
+        if output is None:
+            raise UsageError("a Parquet file needs a name: -o FILE.parquet")
+        _write_parquet(found, names, output)
+    else:
+        write = _write_csv if chosen is Format.CSV else _write_json
+        _write_text(output, lambda file: write(found, names, file))
+    if output is not None and sys.stderr.isatty():
+        typer.echo(f"{plural(len(names), 'metric')} in {clean(output)}", err=True)
+
+
+def _format(given: Format | None, output: Path | None, *, json: bool) -> Format:
+    if json:
+        if given not in (None, Format.JSON):
+            raise typer.BadParameter("it contradicts --format", param_hint="--json")
+        return Format.JSON
+    if given is not None:
+        return given
+    ending = output.suffix[1:].lower() if output is not None else "csv"
+    if ending not in {form.value for form in Format}:
+        raise typer.BadParameter(f"is {output} csv, json or parquet?", param_hint="--format")
+    return Format(ending)
+
+
+def _write_text(output: Path | None, write: Callable[[TextIO], None]) -> None:
+    if output is None:
+        write(sys.stdout)
+        return
+    with replaced(output) as temporary, open(temporary, "x", encoding="utf-8", newline="") as file:
+        write(file)
+
+
+def _chunks(*columns: NDArray[Any]) -> Iterator[tuple[list[Any], ...]]:
+    """Columns of one length as Python lists, some rows at a time."""
+    for start in range(0, len(columns[0]), _CHUNK):
+        yield tuple(column[start : start + _CHUNK].tolist() for column in columns)
+
+
+# -- CSV ---------------------------------------------------------------------------------------------------------------
+
+
+def _write_csv(run: Run, names: Sequence[str], file: TextIO) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    on_terminal = file.isatty()
+    for name in names:
+        cell = _cell(clean(name) if on_terminal else name)
+        series = run.series(name)
+        for steps, values, times_s in _chunks(series.steps, series.values, series.times_s):
+            numbers = [value if math.isfinite(value) else strict(value) for value in values]
+            writer.writerows(zip([cell] * len(steps), steps, numbers, times_s, strict=True))
+
+
+def _cell(name: str) -> str:
+    """A name that no spreadsheet takes for a formula, and every encoding can hold."""
+    guarded = f"'{name}" if name.startswith(_FORMULA_STARTS) else name
+    return guarded.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+# -- JSON --------------------------------------------------------------------------------------------------------------
+
+
+def _write_json(run: Run, names: Sequence[str], file: TextIO) -> None:
+    head = {**summary(run), "step_metrics": run.step_metrics}
+    file.write(json_text(head, indent=None)[:-1])
+    file.write(',\n"records": [')
+    for index, record in enumerate(run.records(*_RECORD_TYPES)):
+        file.write((",\n" if index else "\n") + json_text(_record_facts(record, run.path), indent=None))
+    file.write('],\n"series": {')
+    system = set(run.names(MetricType.SYSTEM))
+    for index, name in enumerate(names):
+        file.write(f"{',' if index else ''}\n{json_text(name)}: {{")
+        series = run.series(name)
+        file.write(f'"type": "{"system" if name in system else "scalar"}"')
+        for label, column in (("steps", series.steps), ("values", series.values), ("times_s", series.times_s)):
+            file.write(f', "{label}": [')
+            for index_of_chunk, (numbers,) in enumerate(_chunks(column)):
+                file.write((", " if index_of_chunk else "") + json_text(numbers, indent=None)[1:-1])
+            file.write("]")
+        file.write("}")
+    file.write("}}\n")
+
+
+def _record_facts(record: MetricData, root: Path) -> dict[str, Any]:
+    """A record; a file by its path relative to the run directory."""
+    facts = record_facts(record)
+    if record.type in FILE_TYPES:
+        facts["value"] = os.path.relpath(record.value, os.path.abspath(root))
+    return facts | {"time_s": record.timestamp, "metadata": record.metadata}
+
+
+# -- Parquet -----------------------------------------------------------------------------------------------------------
+
+
+def _write_parquet(run: Run, names: Sequence[str], output: Path) -> None:
+    from tracelet.utils.imports import require
+
+    arrow = require("pyarrow", "`tracelet export --format parquet`", extra="parquet")
+    parquet = require("pyarrow.parquet", "`tracelet export --format parquet`", extra="parquet")
+    types = (arrow.string(), arrow.int64(), arrow.float64(), arrow.float64())
+    schema = arrow.schema(list(zip(_COLUMNS, types, strict=True)))
+    with replaced(output) as temporary, parquet.ParquetWriter(os.fspath(temporary), schema) as writer:
+        for name in names:
+            series = run.series(name)
+            text = name.encode("utf-8", "backslashreplace").decode("utf-8")
+            repeated = arrow.repeat(arrow.scalar(text), len(series))
+            columns = (arrow.array(column) for column in (series.steps, series.values, series.times_s))
+            writer.write_table(arrow.table([repeated, *columns], schema=schema))

@@ -1,0 +1,288 @@
+"""`tracelet show`: one run on one screen. On the main thread; every series is read, one at a time."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, final
+from urllib.parse import unquote
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from tracelet.cli._choose import natural
+from tracelet.cli._options import DirOption, JsonOption, ProjectOption, RunArgument, open_run
+from tracelet.cli._render import (
+    Column,
+    ago,
+    clean,
+    clip,
+    duration,
+    moment,
+    number,
+    parameter,
+    plural,
+    print_json,
+    print_pairs,
+    print_table,
+    print_title,
+    sparkline,
+    status_text,
+    stdout,
+    texts,
+)
+from tracelet.cli.runs import summary
+from tracelet.core.records import MetricData, MetricType
+from tracelet.delivery.backlog import backlog
+from tracelet.delivery.cursor import Cursor
+from tracelet.journal.load import Run, Series
+from tracelet.journal.reader import FILE_TYPES
+
+_SPARK_WIDTH: Final = 12
+_SHOWN: Final = 20  # Lines of a section.
+_OTHER_TYPES: Final = (MetricType.HISTOGRAM, MetricType.TABLE)
+
+
+@final
+@dataclass(frozen=True)
+class SeriesSummary:
+    """A series in a few numbers.
+
+    Attributes:
+        count: Points.
+        first, last: In the order in which they were logged; None in a series without a point.
+        min, max: Without the NaN; None where there is nothing else.
+        last_step: The step of `last`.
+        not_finite: How many points are NaN or infinite.
+    """
+
+    count: int
+    first: float | None
+    last: float | None
+    min: float | None
+    max: float | None
+    last_step: int | None
+    not_finite: int
+
+    @classmethod
+    def of(cls, series: Series) -> SeriesSummary:
+        """The summary of a series."""
+        import numpy as np
+
+        values = series.values
+        known = values[~np.isnan(values)]
+        return cls(
+            count=len(values),
+            first=float(values[0]) if len(values) else None,
+            last=float(values[-1]) if len(values) else None,
+            min=float(known.min()) if len(known) else None,
+            max=float(known.max()) if len(known) else None,
+            last_step=int(series.steps[-1]) if len(values) else None,
+            not_finite=int(np.count_nonzero(~np.isfinite(values))),
+        )
+
+
+def show(
+    run: RunArgument = "latest",
+    everything: Annotated[bool, typer.Option("--all", help="Do not cut long lists.")] = False,
+    dir: DirOption = None,
+    project: ProjectOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show one run: status, parameters, metrics, files, delivery."""
+    found = open_run(run, dir, project)
+    if json:
+        print_json(_facts(found))
+        return
+    console = stdout()
+    limit = None if everything else _SHOWN
+    _print_head(console, found)
+    _print_params(console, found, limit)
+    _print_series(console, "Metrics", found, found.names(MetricType.SCALAR), limit)
+    _print_series(console, "System", found, found.names(MetricType.SYSTEM), limit)
+    _print_texts(console, found, limit)
+    _print_files(console, found, limit)
+    _print_delivery(console, found)
+    _print_damage(console, found)
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    series = {
+        kind.value: {name: asdict(SeriesSummary.of(run.series(name))) for name in run.names(kind)}
+        for kind in (MetricType.SCALAR, MetricType.SYSTEM)
+    }
+    text_records = [record_facts(record) for record in run.records(MetricType.TEXT)]
+    files = [record_facts(record) for record in run.records(*FILE_TYPES)]
+    others = [record_facts(record) for record in run.records(*_OTHER_TYPES)]
+    return {
+        **summary(run),
+        "metrics": series["scalar"],
+        "system": series["system"],
+        "texts": text_records,
+        "files": files,
+        "others": [{name: fact for name, fact in other.items() if name != "value"} for other in others],
+        "delivery": _delivery(run),
+        "lost": run.lost,
+        "damage": asdict(run.damage),
+    }
+
+
+def record_facts(record: MetricData) -> dict[str, Any]:
+    """A record for JSON."""
+    return {"name": record.name, "type": record.type.value, "step": record.iteration, "value": record.value}
+
+
+def _print_head(console: Console, run: Run) -> None:
+    console.print(Text.assemble((clip(run.name, console.width - 12).plain, "bold"), "  ", status_text(run.status)))
+    tags = ", ".join(f"{key}={value}" if value else key for key, value in run.tags.items())
+    error = (run.error or "").strip().rpartition("\n")[2]  # The last line of a traceback says what happened.
+    lines = {
+        "id": f"{run.id}, project {run.project}",
+        "started": f"{moment(run.created_s)} ({ago(run.created_s)}), {_lasted(run)} {duration(run.duration_s)}",
+        "where": _short_path(run.path),
+        "tags": tags,
+        "error": error,
+    }
+    for label, text in lines.items():
+        if text:
+            console.print(Text.assemble((f"{label:9}", "dim"), clean(text)), soft_wrap=label == "where")
+
+
+def _lasted(run: Run) -> str:
+    return "running for" if run.ended_s is None else "took"
+
+
+def _short_path(path: Path) -> str:
+    absolute, here = os.path.abspath(path), os.getcwd()
+    return os.path.relpath(absolute, here) if absolute.startswith(here + os.sep) else absolute
+
+
+def _print_params(console: Console, run: Run, limit: int | None) -> None:
+    names = sorted(run.params, key=natural)
+    if not names:
+        return
+    print_title(console, "Parameters")
+    shown = names[:limit]
+    room = max(console.width - 2 - min(max(map(len, shown)), 40) - 2, 20)
+    cells = [clip(parameter(run.params[name]), room) for name in shown]
+    print_pairs(console, texts(shown), cells)
+    _print_rest(console, len(names), limit)
+
+
+def _print_series(console: Console, title: str, run: Run, names: list[str], limit: int | None) -> None:
+    if not names:
+        return
+    print_title(console, title)
+    shown = sorted(names, key=natural)[:limit]
+    summaries, trends = [], []
+    for name in shown:  # One at a time: a series may be large.
+        series = run.series(name)
+        summaries.append(SeriesSummary.of(series))
+        trends.append(sparkline(series.values, _SPARK_WIDTH))
+    flaws = [f" {count} not finite" if (count := summary.not_finite) else "" for summary in summaries]
+
+    def numbers(attribute: str) -> list[Text]:
+        values = [asdict(summary)[attribute] for summary in summaries]
+        return texts("-" if value is None else number(value) for value in values)
+
+    columns = [
+        Column("NAME", texts(shown), limit=28),
+        Column("POINTS", texts(summary.count for summary in summaries), right=True, rank=1),
+        Column("FIRST", numbers("first"), right=True, rank=2),
+        Column("LAST", numbers("last"), right=True),
+        Column("MIN", numbers("min"), right=True),
+        Column("MAX", numbers("max"), right=True),
+        Column("TREND", [Text(t) + Text(f, "yellow") for t, f in zip(trends, flaws, strict=True)], limit=40),
+    ]
+    print_table(console, columns, indent=2)
+    _print_rest(console, len(names), limit)
+
+
+def _print_texts(console: Console, run: Run, limit: int | None) -> None:
+    records = run.records(MetricType.TEXT)
+    if not records:
+        return
+    print_title(console, "Texts")
+    last = records[-limit:] if limit else records
+    names = [_at_step(record) for record in last]
+    room = max(console.width - 2 - min(max(map(len, names)), 40) - 2, 20)
+    print_pairs(console, texts(names), [clip(record.value, room) for record in last])
+    _print_rest(console, len(records), limit)
+
+
+def _at_step(record: MetricData) -> str:
+    return record.name if record.iteration is None else f"{record.name} @{record.iteration}"
+
+
+def _print_files(console: Console, run: Run, limit: int | None) -> None:
+    records = run.records(*FILE_TYPES, *_OTHER_TYPES)
+    if not records:
+        return
+    print_title(console, "Files and data")
+    groups: dict[tuple[str, str], list[MetricData]] = {}
+    for record in records:
+        groups.setdefault((record.name, record.type.value), []).append(record)
+    names = sorted(groups)
+    cells = [_file_cell(kind, groups[name, kind], run.path, console.width) for name, kind in names[:limit]]
+    print_pairs(console, texts(name for name, _ in names[:limit]), cells)
+    _print_rest(console, len(names), limit)
+
+
+def _file_cell(kind: str, records: list[MetricData], root: Path, width: int) -> Text:
+    """Kind, how often, and where the last one is."""
+    last = records[-1]
+    count = kind if len(records) == 1 else plural(len(records), kind)
+    step = "" if last.iteration is None else f", {'last ' if len(records) > 1 else ''}step {last.iteration}"
+    missing = last.type in FILE_TYPES and not os.path.exists(last.value)
+    place = f"  {os.path.relpath(last.value, os.path.abspath(root))}" if last.type in FILE_TYPES else ""
+    return clip(f"{count}{step}{place}", width) + Text("  (the file is gone)" if missing else "", "yellow")
+
+
+def _delivery(run: Run) -> dict[str, dict[str, int]]:
+    """How far each backend has come."""
+    folder = run.path / "delivery"
+    progress = {}
+    for directory in sorted(folder.iterdir()) if folder.is_dir() else ():
+        cursor = Cursor(directory)
+        progress[unquote(directory.name, errors="replace")] = {
+            "delivered": cursor.delivered,
+            "rejected": cursor.rejected,
+            "waiting": backlog(run.path, cursor.positions),
+        }
+    return progress
+
+
+def _print_delivery(console: Console, run: Run) -> None:
+    progress = _delivery(run)
+    if not progress:
+        return
+    print_title(console, "Delivery")
+    cells = []
+    for counts in progress.values():
+        cell = Text(f"{plural(counts['delivered'], 'record')} delivered")
+        if counts["rejected"]:
+            cell += Text(f", {counts['rejected']:,} rejected", "red")
+        cells.append(cell + Text(f", {counts['waiting']:,} waiting" if counts["waiting"] else "", "yellow"))
+    print_pairs(console, texts(progress), cells)
+
+
+def _print_damage(console: Console, run: Run) -> None:
+    damage = run.damage
+    faults = [
+        f"{plural(run.lost, 'record')} that the disk did not take" if run.lost else "",
+        plural(damage.records, "damaged record") if damage.records else "",
+        plural(damage.holes, "missing record") if damage.holes else "",
+        plural(damage.lines, "damaged line") if damage.lines else "",
+        f"{plural(len(damage.files), 'unreadable file')}: {', '.join(damage.files)}" if damage.files else "",
+    ]
+    if any(faults):
+        text = Text.assemble(("Not whole: ", "yellow"), clean("; ".join(filter(None, faults))))
+        console.print()
+        console.print(text)
+
+
+def _print_rest(console: Console, count: int, limit: int | None) -> None:
+    if limit is not None and count > limit:
+        console.print(f"  … {count - limit:,} more: --all", style="dim")
