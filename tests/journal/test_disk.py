@@ -45,11 +45,10 @@ def is_well_again(writer: JournalWriter) -> bool:
 # -- full ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["map", "write"])
 def test_where_files_may_not_grow_the_rest_waits_is_counted_and_goes_on_afterwards(
-    tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    writer, count = eager(tmp_path, mode=mode), 60_000
+    writer, count = eager(tmp_path, mode="map"), 60_000
     with caplog.at_level(logging.WARNING), file_size_limit(1 << 20):
         for step in range(count):
             log(writer, "loss", step, step / 8)
@@ -85,7 +84,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("mode", ["map", "write"])
 def test_a_full_disk_stops_nothing_and_when_it_has_room_again_the_gap_is_marked(small_disk: Path, mode: str):
     (small_disk / "other").write_bytes(bytes(3 << 20))
-    writer, count = eager(small_disk, mode=mode), 40_000
+    writer, count = eager(small_disk, mode=mode), 80_000
     for step in range(count):
         log(writer, "loss", step, step / 8)
     assert writer._in_trouble
@@ -271,8 +270,9 @@ def test_a_run_directory_that_is_removed_in_mid_run_comes_back(tmp_path: Path, m
     writer = eager(tmp_path, mode=mode)
     log(writer, "loss", 0, 0.0)
     before, identity = writer.id, writer.run.identity
-    shutil.rmtree(writer.run.path)
-    wait_until(lambda: writer.id != before and writer._log is not None)
+    while writer.id == before or writer._log is None:  # The keeper may put a spare segment into what is being removed.
+        if writer.id == before:
+            shutil.rmtree(writer.run.path, ignore_errors=True)
     log(writer, "loss", 1, 1.0)
     writer.write_record("lr", 0.1, MetricType.PARAMETER)
     writer.close()

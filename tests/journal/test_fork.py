@@ -23,7 +23,7 @@ FORKS = textwrap.dedent("""
     from tests.journal.support import new_writer, log
     from tracelet.core.records import MetricType
 
-    writer = new_writer(Path(sys.argv[1]), max_segment_bytes=4096)
+    writer = new_writer(Path(sys.argv[1]), max_segment_bytes=1 << 16)
     sys.setswitchinterval(1e-4)  # So that a fork meets the other thread at every place.
     stop, counts = threading.Event(), [0, 0]
 

@@ -14,7 +14,7 @@ from benchmarks.measuring import Row, Target, compare, in_new_process, scaled, s
     [
         ("importing", ["import tracelet", "none", "the first Experiment"]),
         ("log_metric", ["mmap.write, bare", "explicit step", "numpy.float32", "log_metrics of 10", "add_scalar"]),
-        ("latency", ["map, tight", "os.write, tight", "map, step", "os.write, step"]),
+        ("latency", ["map, tight", "os.write, tight", "bare store, tight", "map, step", "os.write, step"]),
         ("disk", ["points, stopped", "points, running"]),
         ("reading", ["of one series", "one of 10 series", "read_csv", "EventAccumulator"]),
         ("memory", ["private, over", "mapped files"]),

@@ -1,4 +1,4 @@
-"""The backends that come with Tracelet. Each has its own module; an entry point of the group `tracelet.backends` names it."""
+"""The backends that come with Tracelet: a module each, named by an entry point of the group `tracelet.backends`."""
 
 from __future__ import annotations
 

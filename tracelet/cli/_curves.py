@@ -106,10 +106,10 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
     import numpy as np
 
     span = high - low
-    if not np.isfinite(span) or span <= 0:
+    if not 1e-300 < span < np.inf:
         return [low, high] if low < high else [low]
     raw = span / count
-    size = 10.0 ** np.floor(np.log10(raw)) if raw > 1e-300 else raw
+    size = 10.0 ** np.floor(np.log10(raw))
     step = size * next((factor for factor in (1, 2, 5) if raw <= factor * size), 10)
     first, last = np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9)
     ticks = [float(index * step) for index in np.arange(first, last + 1)] if last - first < 10 * count else []

@@ -206,11 +206,15 @@ class Column:
     limit: int = 40
     rank: int = 0
 
+    @property
+    def heading(self) -> Text:
+        """The title as it is shown."""
+        return clip(self.title, self.limit)
+
     def width(self) -> int:
         """Of the widest cell, in columns of the terminal."""
-        heading = Text(self.title).cell_len
         widest = max((cell.cell_len for cell in self.cells), default=0)
-        return max(heading, widest if self.right else min(widest, self.limit))
+        return max(self.heading.cell_len, widest if self.right else min(widest, self.limit))
 
 
 def texts(values: Iterable[object]) -> list[Text]:
@@ -230,7 +234,7 @@ def print_table(console: Console, columns: Sequence[Column], indent: int = 0) ->
         shown.remove(extra)
         dropped.insert(0, extra)
     widths = [column.width() for column in shown]
-    _print_cells(console, [Text(column.title, "bold") for column in shown], shown, widths, indent)
+    _print_cells(console, [column.heading for column in shown], shown, widths, indent, "bold")
     for row in zip(*(column.cells for column in shown), strict=True):
         _print_cells(console, row, shown, widths, indent)
     if dropped:
@@ -239,7 +243,12 @@ def print_table(console: Console, columns: Sequence[Column], indent: int = 0) ->
 
 
 def _print_cells(
-    console: Console, cells: Sequence[Text], columns: Sequence[Column], widths: Sequence[int], indent: int
+    console: Console,
+    cells: Sequence[Text],
+    columns: Sequence[Column],
+    widths: Sequence[int],
+    indent: int,
+    style: str = "",
 ) -> None:
     """One line of a table."""
     line = Text(" " * indent)
@@ -250,7 +259,7 @@ def _print_cells(
         line += Text(blanks) + fitted if column.right else fitted + Text(blanks)
         line += Text(" " * _GAP)
     line.rstrip()
-    console.print(line, soft_wrap=True)
+    console.print(line, style=style, soft_wrap=True)
 
 
 def print_title(console: Console, title: str) -> None:

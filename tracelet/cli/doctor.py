@@ -1,6 +1,6 @@
 """`tracelet doctor`: what is installed, what is set, what would fail, and how to mend it. On the main thread.
 
-Nothing is written and no network is used. Of the plug-ins only those that the settings name are loaded.
+Nothing is left behind and no network is used. Of the plug-ins only those that the settings name are loaded.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -101,8 +102,8 @@ def _directory_facts(settings: TraceletSettings, findings: Findings) -> dict[str
     free_bytes = shutil.disk_usage(there).free
     if not there.is_dir():
         findings.problems.append(f"{path} can't be made: {there} is a file. Set `dir` (TRACELET_DIR) to another place.")
-    elif not os.access(there, os.W_OK | os.X_OK):
-        findings.problems.append(f"{there} can't be written to. Give yourself the right, or set `dir` (TRACELET_DIR).")
+    elif (refusal := _refusal(there)) is not None:
+        findings.problems.append(f"{there} can't be written to: {refusal}. Mend that, or set `dir` (TRACELET_DIR).")
     elif free_bytes < _LITTLE_ROOM_BYTES:
         findings.notes.append(f"Only {free_bytes / 2**20:,.0f} MiB are free at {there}.")
     mode = settings.journal_mode
@@ -114,6 +115,15 @@ def _directory_facts(settings: TraceletSettings, findings: Findings) -> dict[str
         "free": f"{free_bytes / 2**30:,.1f} GiB",
         "journal mode": f"{mode} ({'memory-mapped' if mode == 'map' else 'by system calls'})",
     }
+
+
+def _refusal(directory: Path) -> str | None:
+    """Why no file can be made in a directory; None where one can. The file is gone at once."""
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            return None
+    except OSError as error:
+        return error.strerror
 
 
 def _settings_facts(settings: TraceletSettings) -> dict[str, Any]:

@@ -188,8 +188,10 @@ def _limits(arrays: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
 def _scaled(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
     import numpy as np
 
-    # Halved: the span of two floats may be infinite. One value alone is in the middle.
-    return (values / 2 - low / 2) / (high / 2 - low / 2) if low < high else np.where(np.isnan(values), values, 0.5)
+    if low == high:
+        return np.where(np.isnan(values), values, 0.5)
+    size = 1 if np.isfinite(high - low) else 2  # The span of two floats may be infinite.
+    return (values / size - low / size) / (high / size - low / size)
 
 
 # -- in a file ---------------------------------------------------------------------------------------------------------

@@ -146,8 +146,13 @@ def _print_head(console: Console, run: Run) -> None:
         "error": error,
     }
     for label, text in lines.items():
-        if text:
-            console.print(Text.assemble((f"{label:9}", "dim"), clean(text)), soft_wrap=label == "where")
+        if text and label == "where":  # In one piece, for copying.
+            console.print(Text.assemble((f"{label:9}", "dim"), clean(text)), soft_wrap=True)
+        elif text:
+            wrapped = clip(text, 5 * console.width).wrap(console, max(console.width - 9, 20))
+            for index, line in enumerate(wrapped):
+                line.rstrip()
+                console.print(Text.assemble((f"{'' if index else label:9}", "dim"), line))
 
 
 def _lasted(run: Run) -> str:
@@ -235,9 +240,9 @@ def _file_cell(kind: str, records: list[MetricData], root: Path, width: int) -> 
     last = records[-1]
     count = kind if len(records) == 1 else plural(len(records), kind)
     step = "" if last.iteration is None else f", {'last ' if len(records) > 1 else ''}step {last.iteration}"
-    missing = last.type in FILE_TYPES and not os.path.exists(last.value)
+    is_gone = last.type in FILE_TYPES and not os.path.exists(last.value)
     place = f"  {os.path.relpath(last.value, os.path.abspath(root))}" if last.type in FILE_TYPES else ""
-    return clip(f"{count}{step}{place}", width) + Text("  (the file is gone)" if missing else "", "yellow")
+    return Text(f"{count}{step}") + Text(", the file is gone" if is_gone else "", "yellow") + clip(place, width)
 
 
 def _delivery(run: Run) -> dict[str, dict[str, int]]:

@@ -80,7 +80,9 @@ class NullJournal:
         """Nothing happens."""
 
     def append_all(self, values: Mapping[str, float], step: int) -> None:
-        """Nothing happens."""
+        """Nothing happens, but to names that are new."""
+        if not values.keys() <= self.series.keys():
+            raise KeyError
 
     def define(self, identity: SeriesId) -> Series | None:
         """The same series for every name, so that the fast path is as fast."""

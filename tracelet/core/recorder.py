@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from tracelet.core.intake import Intake, Journal, check_name
 from tracelet.core.records import DEFINE_PREFIX, TAG_PREFIX, MetricData, MetricType
-from tracelet.errors import InvalidNameError, UsageError
+from tracelet.errors import UsageError
 from tracelet.utils.media import encode_audio, encode_figure, encode_image, encode_video, histogram, table
 from tracelet.utils.values import as_mapping, as_text, flatten
 
@@ -70,12 +70,14 @@ class Recorder(ABC):
 
         Raises:
             InvalidNameError, ExperimentStateError: As `log_metric`.
-            UsageError: `metrics` is no mapping.
+            UsageError: `metrics` is no mapping, or one that can't be read.
         """
         if not isinstance(metrics, Mapping):
             raise UsageError(
                 f"log_metrics() takes a mapping of names to values, not {type(metrics).__name__}: {metrics!r:.200}"
             )
+        if type(metrics) is not dict:
+            metrics = dict(_items(metrics))
         try:  # As in `log_metric`, and all of them in one write: a kill can't come between them.
             step = self._intake.iteration if iteration is None else iteration
             if step is not None:
@@ -84,7 +86,7 @@ class Recorder(ABC):
         except (KeyError, TypeError, ValueError, RuntimeError, struct.error):
             pass  # As there; or another thread has changed the mapping meanwhile.
         self._require_running()
-        fault: InvalidNameError | None = None
+        fault: UsageError | None = None
         for name, value in _items(metrics):
             try:
                 if type(value) is float:
@@ -93,7 +95,7 @@ class Recorder(ABC):
                     check_name(name)
                     for inner, leaf in _leaves(name, value):
                         self.log_metric(inner, leaf, iteration)
-            except InvalidNameError as error:  # The others are recorded all the same.
+            except UsageError as error:  # The others are recorded all the same.
                 fault = fault or error
         if fault is not None:
             raise fault

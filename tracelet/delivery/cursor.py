@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,7 +74,7 @@ class Cursor:
         }
         try:
             make_private_directory(self._directory)
-            with open(self._directory / REJECTED_FILE, "a", encoding="ascii") as file:
+            with open(self._directory / REJECTED_FILE, "a", encoding="ascii", opener=_private) as file:
                 file.write(json.dumps(fields) + "\n")
         except OSError as error:
             logger.warning("the rejected record %r can't be noted: %s", record.name, error)
@@ -86,9 +87,13 @@ class Cursor:
             self.delivered, self.rejected = int(fields["delivered"]), int(fields["rejected"])
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             self.positions = {}
             logger.warning("the cursor %s can't be read (%r): everything is sent again", file, error)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _position(parts: Any) -> Position:

@@ -11,18 +11,16 @@ import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import Final
 
 from tracelet.journal.directory import RunDirectory, make_private_directory
 from tracelet.utils.names import safe_directory_name
-
-_MAX_LABEL_CHARS: Final = 40
 
 
 def store_file(run: RunDirectory, source: Path, folder: str, name: str) -> str:
     """Keep a file or a directory with the run.
 
     Args:
+        run: The run.
         source: The user's file or directory.
         folder: `artifacts` or `media`.
         name: What the user calls it.
@@ -39,9 +37,9 @@ def store_file(run: RunDirectory, source: Path, folder: str, name: str) -> str:
         shutil.copytree(source, temporary, copy_function=_link_or_copy, symlinks=True)
     else:
         temporary.mkdir(mode=0o700)
-        _link_or_copy(os.fspath(source), os.fspath(temporary / _file_name(source.name)))
+        _link_or_copy(os.fspath(source), os.fspath(temporary / safe_directory_name(source.name)))
     os.rename(temporary, place)
-    kept = place if source.is_dir() else place / _file_name(source.name)
+    kept = place if source.is_dir() else place / safe_directory_name(source.name)
     return os.fspath(kept.relative_to(run.path))
 
 
@@ -64,10 +62,6 @@ def _new_place(run: RunDirectory, folder: str, name: str) -> Path:
     """A path in the run directory that nobody has; its name is safe, and still tells what it is."""
     directory = make_private_directory(run.path / folder / safe_directory_name(name))
     return directory / secrets.token_hex(8)
-
-
-def _file_name(name: str) -> str:
-    return safe_directory_name(name)
 
 
 def _link_or_copy(source: str, target: str) -> str:

@@ -64,12 +64,12 @@ class JournalKeeper:
         if self._thread.is_alive():
             self._thread.join(_STOP_TIMEOUT_S)
         if not self._thread.is_alive():  # It could not be started, or came to its end before the last order.
-            self._close_retired()
+            self._close_retired(timeout_s=0.0)
 
     def _run(self) -> None:
         heartbeat_at_s = time.monotonic() + self._heartbeat_s
         while True:
-            self._close_retired()
+            self._close_retired(self._interval_s)
             if self._stopping:
                 return
             now_s = time.monotonic()
@@ -81,10 +81,10 @@ class JournalKeeper:
             except Exception:  # A fault of ours: it is reported, and the next round may do better.
                 logger.exception("the journal's housekeeping failed")
 
-    def _close_retired(self) -> None:
-        """Wait for up to one interval, and close the segments that came meanwhile."""
+    def _close_retired(self, timeout_s: float) -> None:
+        """Wait for an order, and close the segments that came meanwhile."""
         try:
-            segment = self._orders.get(timeout=self._interval_s)
+            segment = self._orders.get(timeout=timeout_s)
             while True:
                 if segment is not None:
                     segment.sync()

@@ -228,7 +228,6 @@ def test_nothing_raises_and_everything_is_bounded(name: str) -> None:
         ({"item": 1}, None),
         (object(), None),
     ],
-    ids=repr,
 )
 def test_one_number_is_a_scalar_and_nothing_else_is(value: Any, expected: float | None) -> None:
     assert as_scalar(value) == (None if expected is None else Scalar(expected))
@@ -288,7 +287,6 @@ def test_what_is_absent_is_nan(value: Any, exact: str) -> None:
         ([1], (None, "[1]")),
         (np.arange(2), (None, "[0 1]")),
     ],
-    ids=repr,
 )
 def test_steps(step: Any, expected: tuple[int | None, str | None]) -> None:
     assert expected == as_step(step)
@@ -337,7 +335,6 @@ def test_text_of_containers_is_that_of_python_unless_it_has_no_bound() -> None:
         (HostileMapping(), {"a": 1, "…": CUT}),
         ([HostileMapping(), 2], [{"a": 1, "…": CUT}, 2]),
     ],
-    ids=repr,
 )
 def test_json_like(value: Any, expected: Any) -> None:
     made = json_like(value)
