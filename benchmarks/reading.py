@@ -1,8 +1,8 @@
 """From the files to numpy: ten million points of one series, beside TensorBoard's reader and CSV.
 
 Each figure is the wall time of opening the run and reading one series, every CRC checked, with the CPU time beside it:
-the medians of repeats that take turns; the files are in the page cache. The peers read fewer points, since they take longer; what is compared is
-points a second.
+the medians of repeats that take turns; the files are in the page cache. The peers read fewer points, since they take
+longer; what is compared is points a second.
 """
 
 from __future__ import annotations

@@ -102,8 +102,11 @@ class PartialDeliveryError(DeliveryError):
     """
 
     def __init__(self, delivered: int) -> None:
-        super().__init__(f"the batch failed after {delivered} records")
+        super().__init__(delivered)
         self.delivered = delivered
+
+    def __str__(self) -> str:
+        return f"the batch failed after {self.delivered} records"
 
 
 class JournalError(TraceletError):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.delivery.support import WAIT_S, Delivery, Processor, arrived, names
+from tests.delivery.support import WAIT_S, Chunked, Delivery, Plain, Processor, arrived, names
 from tracelet.core.records import PLUGIN_ERRORS_NAME, MetricType
 from tracelet.delivery.cursor import REJECTED_FILE
 from tracelet.delivery.worker import MAX_BATCH
@@ -110,9 +110,12 @@ def test_stats_tell_how_it_stands(delivery: Delivery, backend: MemoryBackend):
 def test_poison_record_is_found_wherever_it_is_and_the_rest_arrives_once_and_in_order(
     delivery: Delivery, backend: MemoryBackend, place: int
 ):
+    delivery.log(["a"])
+    delivery.deliver(delivery.worker(MemoryBackend()))  # Now the journal's own lines are past, and the batch is full.
     backend.reject(lambda metric: metric.iteration == place)
     delivery.log(["a"] * MAX_BATCH)
     delivery.deliver(delivery.worker(backend))
+    assert MAX_BATCH == backend.calls[2].records
     assert [step for step in range(MAX_BATCH) if step != place] == [record.iteration for record in backend.records]
     (bad,) = rejected(delivery)
     assert (place, "RejectedError: there is a record among them that the test calls bad") == (

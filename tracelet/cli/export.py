@@ -111,12 +111,13 @@ def _chunks(*columns: NDArray[Any]) -> Iterator[tuple[list[Any], ...]]:
 
 
 def _write_csv(run: Run, names: Sequence[str], file: TextIO) -> None:
-    csv.writer(file, lineterminator="\n").writerow(_COLUMNS)
+    plain = csv.writer(file, lineterminator="\n")
+    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    plain.writerow(_COLUMNS)
     on_terminal = file.isatty()
     for name in names:
         cell = _cell(clean(name) if on_terminal else name)
-        quoting = csv.QUOTE_NONNUMERIC if "\r" in cell else csv.QUOTE_MINIMAL  # Of itself, csv writes a bare `\r`.
-        writer = csv.writer(file, lineterminator="\n", quoting=quoting)
+        writer = quoted if "\r" in cell else plain  # Of itself, `csv` puts no quotes around a `\r`.
         series = run.series(name)
         for steps, values, times_s in _chunks(series.steps, series.values, series.times_s):
             numbers = [value if math.isfinite(value) else strict(value) for value in values]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -16,6 +17,7 @@ from tracelet.cli._files import replaced
 from tracelet.cli._options import DirOption, JsonOption, ProjectOption, RunArgument, open_run
 from tracelet.cli._render import clean, clip, number, plural, print_json, stdout
 from tracelet.core.records import MetricType
+from tracelet.errors import UsageError
 from tracelet.journal.load import Run
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ _MAIN_METRICS: Final = 2
 _MAX_WIDTH: Final = 120
 _HEIGHT: Final = 16
 _FILE_BINS: Final = 5000
+_MAX_CHARTS: Final = 50  # Matplotlib makes no picture of more than 65,536 pixels.
 _SUFFIXES: Final = (".png", ".svg", ".pdf")
 _COLOURS: Final = ("cyan", "magenta", "yellow", "green", "blue", "red")
 _MARKS: Final = "*o+x#@"  # In place of colours.
@@ -120,7 +123,7 @@ def _draw(console: Console, title: str, chart: Sequence[Curve]) -> None:
         console.print("  (no finite value)", style="dim")
     else:
         console.print(_drawing(points, width, coloured=console.color_system is not None))
-    notes = [f"  ({plural(curve.not_drawn, 'value')} not finite)" if curve.not_drawn else "" for curve in chart]
+    notes = [f"  ({plural(curve.not_drawn, 'point')} not drawn)" if curve.not_drawn else "" for curve in chart]
     axis = Text(f"  x: {clean(', '.join(dict.fromkeys(curve.x_label for curve in chart)))}", "dim")
     if len(chart) > 1:
         for index, (label, note) in enumerate(zip(_labels(chart), notes, strict=True)):
@@ -202,14 +205,17 @@ def _save(charts: Mapping[str, Sequence[Curve]], path: Path) -> None:
 
     Raises:
         MissingDependencyError: It is not installed.
-        UsageError: The file can't be written.
+        UsageError: The file can't be written, or there are too many charts.
     """
     from tracelet.utils.imports import require
 
+    if len(charts) > _MAX_CHARTS:
+        raise UsageError(f"{len(charts)} charts are too many for one file, {_MAX_CHARTS} fit: name fewer metrics")
     matplotlib = require("matplotlib", "`tracelet plot -o`", extra="media")
     figures = require("matplotlib.figure", "`tracelet plot -o`", extra="media")
-    # A name may hold a `$`, which would begin a formula.
-    with matplotlib.rc_context({"text.parse_math": False}):
+    # A name may hold a `$`, which would begin a formula, or be in letters that the font lacks, which is but a warning.
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
         figure = figures.Figure(figsize=(8, 4 * max(len(charts), 1)), layout="constrained")
         for index, (title, chart) in enumerate(charts.items()):
             axes = figure.add_subplot(len(charts), 1, index + 1)

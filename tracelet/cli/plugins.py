@@ -45,7 +45,7 @@ class Checked:
             return cls("not ready", str(error), kind, version)
         except PluginError as error:
             return cls("broken", str(error), kind, version)
-        except Exception as error:  # noqa: BLE001 - get_metadata() of a broken plug-in may raise anything
+        except Exception as error:  # noqa: BLE001 - a broken plug-in may raise anything
             return cls("broken", f"{type(error).__name__}: {error}", kind, version)
         return cls("ok", "", kind, version)
 

@@ -36,7 +36,7 @@ from tracelet.cli._render import (
 from tracelet.cli.runs import summary
 from tracelet.core.records import MetricData, MetricType
 from tracelet.delivery.backlog import backlog
-from tracelet.delivery.cursor import Cursor
+from tracelet.delivery.cursor import CURSOR_FILE, Cursor
 from tracelet.journal.load import Run, Series
 from tracelet.journal.reader import FILE_TYPES
 
@@ -138,9 +138,10 @@ def _print_head(console: Console, run: Run) -> None:
     console.print(Text.assemble((clip(run.name, console.width - 12).plain, "bold"), "  ", status_text(run.status)))
     tags = ", ".join(f"{key}={value}" if value else key for key, value in run.tags.items())
     error = (run.error or "").strip().rpartition("\n")[2]  # The last line of a traceback says what happened.
+    lasted = "running for" if run.ended_s is None else "took"
     lines = {
         "id": f"{run.id}, project {run.project}",
-        "started": f"{moment(run.created_s)} ({ago(run.created_s)}), {_lasted(run)} {duration(run.duration_s)}",
+        "started": f"{moment(run.created_s)} ({ago(run.created_s)}), {lasted} {duration(run.duration_s)}",
         "where": _short_path(run.path),
         "tags": tags,
         "error": error,
@@ -155,10 +156,6 @@ def _print_head(console: Console, run: Run) -> None:
                 console.print(Text.assemble((f"{'' if index else label:9}", "dim"), line))
 
 
-def _lasted(run: Run) -> str:
-    return "running for" if run.ended_s is None else "took"
-
-
 def _short_path(path: Path) -> str:
     absolute, here = os.path.abspath(path), os.getcwd()
     return os.path.relpath(absolute, here) if absolute.startswith(here + os.sep) else absolute
@@ -170,9 +167,7 @@ def _print_params(console: Console, run: Run, limit: int | None) -> None:
         return
     print_title(console, "Parameters")
     shown = names[:limit]
-    room = max(console.width - 2 - min(max(map(len, shown)), 40) - 2, 20)
-    cells = [clip(parameter(run.params[name]), room) for name in shown]
-    print_pairs(console, texts(shown), cells)
+    print_pairs(console, texts(shown), [clip(parameter(run.params[name]), console.width) for name in shown])
     _print_rest(console, len(names), limit)
 
 
@@ -189,7 +184,7 @@ def _print_series(console: Console, title: str, run: Run, names: list[str], limi
     flaws = [f" {count} not finite" if (count := summary.not_finite) else "" for summary in summaries]
 
     def numbers(attribute: str) -> list[Text]:
-        values = [asdict(summary)[attribute] for summary in summaries]
+        values = (getattr(summary, attribute) for summary in summaries)
         return texts("-" if value is None else number(value) for value in values)
 
     columns = [
@@ -211,9 +206,7 @@ def _print_texts(console: Console, run: Run, limit: int | None) -> None:
         return
     print_title(console, "Texts")
     last = records[-limit:] if limit else records
-    names = [_at_step(record) for record in last]
-    room = max(console.width - 2 - min(max(map(len, names)), 40) - 2, 20)
-    print_pairs(console, texts(names), [clip(record.value, room) for record in last])
+    print_pairs(console, texts(map(_at_step, last)), [clip(record.value, console.width) for record in last])
     _print_rest(console, len(records), limit)
 
 
@@ -247,9 +240,9 @@ def _file_cell(kind: str, records: list[MetricData], root: Path, width: int) -> 
 
 def _delivery(run: Run) -> dict[str, dict[str, int]]:
     """How far each backend has come."""
-    folder = run.path / "delivery"
     progress = {}
-    for directory in sorted(folder.iterdir()) if folder.is_dir() else ():
+    folder = run.path / "delivery"
+    for directory in sorted(file.parent for file in folder.glob(f"*/{CURSOR_FILE}")):  # Others have none.
         cursor = Cursor(directory)
         progress[unquote(directory.name, errors="replace")] = {
             "delivered": cursor.delivered,

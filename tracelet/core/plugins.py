@@ -421,8 +421,9 @@ class PluginManager:
             raise PluginNotFoundError(f"the plug-in {name!r} is installed, but the settings do not allow it")
         # One that the user installed wins over ours of the same name.
         chosen = sorted(found, key=lambda plugin: plugin.package.startswith("tracelet "))[0]
-        if len(found) > 1:
-            logger.warning("%d packages bring a plug-in %r; the one of %s is used", len(found), name, chosen.package)
+        if packages := {plugin.package for plugin in found} - {chosen.package}:
+            others = ", ".join(sorted(packages))
+            logger.warning("%s brings the plug-in %r; that of %s is not used", chosen.package, name, others)
         managed = self.register_plugin(chosen.load())
         if managed.name != name:  # Settings and routing rules would go by another name than `backend=[…]`.
             del self._plugins[managed.name]
@@ -452,7 +453,16 @@ class PluginManager:
 
 
 def _entry_points() -> Iterator[FoundPlugin]:
-    for group in ENTRY_POINT_GROUPS:
-        for point in importlib.metadata.entry_points(group=group):
-            package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown package"
-            yield FoundPlugin(point.name, group, point.value, package, point)
+    """Package by package: `importlib.metadata.entry_points()` fails as a whole where one package is damaged."""
+    seen = set()
+    for distribution in importlib.metadata.distributions():
+        try:
+            points = [point for point in distribution.entry_points if point.group in ENTRY_POINT_GROUPS]
+        except Exception as error:  # noqa: BLE001  whatever the parser makes of it; it is said
+            logger.warning("the entry points of %s are damaged, and left out: %r", distribution.name, error)
+            continue
+        for point in points:
+            if (distribution.name, point) not in seen:  # A package that is on the path twice counts once.
+                seen.add((distribution.name, point))
+                package = f"{distribution.name} {distribution.version}"
+                yield FoundPlugin(point.name, point.group, point.value, package, point)

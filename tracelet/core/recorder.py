@@ -207,7 +207,7 @@ class Recorder(ABC):
             raise UsageError(f"log_artifact() takes a path, not {path!r:.200}") from error
         if not os.path.exists(source):
             raise UsageError(f"log_artifact(): there is no file or directory {os.fspath(path)!r}")
-        if self._intake.is_in(source):
+        if source.is_dir() and self._intake.is_in(source):
             raise UsageError(f"log_artifact(): {os.fspath(path)!r} holds the run itself; log the parts that you mean")
         metadata = {"type": type} if type is not None else None
         self._intake.file(source.name if name is None else name, source, MetricType.ARTIFACT, metadata=metadata)

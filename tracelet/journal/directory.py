@@ -72,6 +72,7 @@ class RunDirectory:
     def __init__(self, path: Path, identity: RunIdentity) -> None:
         self.path = path
         self.identity = identity
+        self._is_sure = False  # That it is the identity in the file, and not that of a process that came first.
 
     @classmethod
     def at(cls, root: Path, project: str, run_id: str, name: str) -> RunDirectory:
@@ -119,7 +120,9 @@ class RunDirectory:
         """
         file = self.path / IDENTITY_FILE
         if os.path.exists(file):
-            self.identity = RunDirectory.open(self.path).identity
+            if not self._is_sure:
+                self.identity = RunDirectory.open(self.path).identity
+                self._is_sure = True
             return
         make_private_directory(self.path)
         text = json.dumps({"format": FORMAT_VERSION, **asdict(self.identity)}, indent=1) + "\n"

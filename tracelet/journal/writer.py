@@ -221,8 +221,9 @@ class JournalWriter:
         if not self._growing.acquire(timeout=_OPEN_TIMEOUT_S):
             return
         try:
-            self._start_keeper()
-            self._open_log()
+            if not self._closed:
+                self._start_keeper()
+                self._open_log()
         except (OSError, JournalError) as error:
             self._refused(error)
         finally:
@@ -237,12 +238,17 @@ class JournalWriter:
             self._retry_at_s = 0.0
             self._write_waiting()
             self._write_line(self._line("close", {"lost": self.lost - self._gap_reported, "time_ns": _time_ns()}))
+        held = self._growing.acquire(timeout=_OPEN_TIMEOUT_S)  # So that no other thread is making files meanwhile.
         self._closed = True
         self._write = _no_segment
+        segment, log, self._log = self._segment, self._log, None
+        if held:
+            self._growing.release()
         waiting, self._waiting = len(self._waiting), WaitingLines()
         self.lost += waiting
-        segment, log, self._log = self._segment, self._log, None
         try:
+            if self._keeper is not None:
+                self._keeper.stop()  # Again: a segment may have been retired since.
             self._supply.discard()
             if segment is not None:
                 segment.sync()
@@ -270,6 +276,7 @@ class JournalWriter:
             if not self._is_intact(log, segment):
                 self._start_over("somebody removed or cut its files; what they held is gone, what comes is kept")
                 return
+            self.run.ensure()
             self._prepare_segment()
             self._write_waiting()
             os.fdatasync(log.fileno())
@@ -277,7 +284,7 @@ class JournalWriter:
                 segment.sync()
             if heartbeat:
                 os.utime(log.fileno())
-        except OSError as error:
+        except (OSError, JournalError) as error:
             now_s = time.monotonic()
             if now_s - self._device_error_at_s >= _DEVICE_ERROR_PAUSE_S:
                 self._device_error_at_s = now_s
@@ -306,6 +313,9 @@ class JournalWriter:
 
     def _grow(self, record: bytes) -> None:
         """Write `record` into a new segment, or into the one that another thread has just made. With the lock held."""
+        if self._closed:
+            self.lost += 1
+            return
         if self._segment is not None:
             try:
                 self._segment.write(record)

@@ -320,10 +320,28 @@ def test_deepcopy_is_the_same_run(pl: Lightning):
         assert (logger.version, 2 + started) == (twin.version, len(load(logger).series("a")))
 
 
-MISSING = """
+# Hides packages as if they were not installed: from imports and from the metadata.
+NOT_INSTALLED = """
+import importlib.metadata, sys
+absent = {absent!r}
+class Finder:
+    def __init__(self, finder):
+        self.finder = finder
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] in absent else self.finder.find_spec(name, path, target)
+sys.meta_path[:] = map(Finder, sys.meta_path)
+version = importlib.metadata.version
+def visible_version(name):
+    if name.replace("-", "_") in absent:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return version(name)
+importlib.metadata.version = visible_version
+"""
+
+IMPORT = """
 import sys
-for name in sys.argv[2:]:
-    sys.modules[name] = None
 import tracelet_lightning
 try:
     if sys.argv[1] == "legacy":
@@ -352,23 +370,5 @@ def test_logger_is_that_of_the_installed_package(absent: list[str], home: str, e
     blocker.mkdir()
     (blocker / "sitecustomize.py").write_text(NOT_INSTALLED.format(absent=absent))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(blocker), *sys.path])}
-    command = [sys.executable, "-c", MISSING, home]
+    command = [sys.executable, "-c", IMPORT, home]
     assert expected in subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-
-
-# Hides packages as if they were not installed: from imports and from the metadata.
-NOT_INSTALLED = """
-import importlib.metadata, sys
-absent = {absent!r}
-class Hide:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in absent:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Hide())
-version = importlib.metadata.version
-def hidden_version(name):
-    if name.replace("-", "_") in absent:
-        raise importlib.metadata.PackageNotFoundError(name)
-    return version(name)
-importlib.metadata.version = hidden_version
-"""

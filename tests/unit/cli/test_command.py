@@ -83,10 +83,8 @@ def test_every_command_speaks_strict_json(hostile_runs, read_json, command):
 def test_an_unknown_run_is_one_line_on_stderr(demo, tracelet, command):
     result = tracelet(command, "mlp-smal", code=1)
     assert "" == result.stdout
-    assert (
-        "Error: no run 'mlp-smal' in 'tracelet_runs'; did you mean 'mlp-small'?. `tracelet runs` lists them\n"
-        == result.stderr
-    )
+    assert result.stderr.startswith("Error: no run 'mlp-smal' in 'tracelet_runs'; did you mean 'mlp-small'?")
+    assert 1 == result.stderr.count("\n")
 
 
 def test_a_wrong_setting_is_an_error_without_traceback(tracelet, monkeypatch):
@@ -143,7 +141,9 @@ def test_a_reader_that_goes_away_is_no_error(make_run, command):
     make_run(series={f"metric{number}": [0.5] * 3000 for number in range(10)})
     reader, writer = os.pipe()
     os.close(reader)
-    process = subprocess.run([*MAIN, command], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    process = subprocess.run(
+        [*MAIN, command], check=False, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60
+    )
     os.close(writer)
     assert "" == process.stderr
 
@@ -151,5 +151,5 @@ def test_a_reader_that_goes_away_is_no_error(make_run, command):
 def test_a_terminal_without_unicode_shows_something_else(demo):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     for command in (["show", "mlp-small"], ["plot", "mlp-small"]):
-        process = subprocess.run(MAIN + command, capture_output=True, text=True, env=environment, timeout=60)
+        process = subprocess.run(MAIN + command, check=False, capture_output=True, text=True, env=environment)
         assert (0, "") == (process.returncode, process.stderr)

@@ -23,7 +23,7 @@ def test_a_healthy_installation_is_told_to_be_so(tracelet, read_json, tmp_path):
 def test_settings_are_shown_with_their_origin(tracelet, read_json, monkeypatch):
     monkeypatch.setenv("TRACELET_PROJECT", "digits")
     (line,) = [line for line in tracelet("doctor").stdout.splitlines() if line.startswith("  project")]
-    assert "project digits from environment TRACELET_PROJECT".split() == line.split()
+    assert ["project", "digits", "from", "environment", "TRACELET_PROJECT"] == line.split()
     settings = read_json("doctor")["settings"]
     assert {"value": "digits", "origin": "environment TRACELET_PROJECT"} == settings["project"]
     assert {"value": 60.0, "origin": "default"} == settings["stop_timeout_s"]

@@ -35,7 +35,7 @@ def test_runs_are_laid_over_each_other(demo, tracelet, read_json):
 
 def test_nan_infinities_and_steps_that_go_back_are_drawn_around(make_run, tracelet, read_json):
     make_run(series={"loss": {5: 1.0, 6: math.nan, 2: math.inf, 3: 2.0, 4: -math.inf}})
-    assert "(3 values not finite)" in tracelet("plot", "latest", "loss").stdout
+    assert "(3 points not drawn)" in tracelet("plot", "latest", "loss").stdout
     (curve,) = read_json("plot", "latest", "loss")["curves"]
     assert [5.0, 6.0, 2.0, 3.0, 4.0] == curve["x"]
     assert [1.0, "NaN", "Infinity", 2.0, "-Infinity"] == curve["y"]
@@ -93,7 +93,7 @@ def test_a_png_is_a_picture(demo, tmp_path, tracelet):
 
 
 def test_an_svg_holds_hostile_names_as_text(make_run, tmp_path, tracelet):
-    make_run(name="$\\frac{$ <script>\x1b", series={"_<b>$x_{$": [1.0, math.nan, 3.0], "empty": []})
+    make_run(name="$\\frac{$ <script>\x1b😀", series={"_<b>$x_{$😀": [1.0, math.nan, 3.0], "empty": []})
     tracelet("plot", "latest", "*", "-o", "chart.svg")
     root = ElementTree.parse(tmp_path / "chart.svg").getroot()
     assert root.tag.endswith("svg")
@@ -103,6 +103,11 @@ def test_an_svg_holds_hostile_names_as_text(make_run, tmp_path, tracelet):
 @pytest.mark.parametrize(("file", "code"), [("chart.bmp", 2), ("missing/chart.png", 1)])
 def test_a_file_that_cannot_be_written_is_an_error(demo, tracelet, file, code):
     assert file in tracelet("plot", "mlp-small", "-o", file, code=code).stderr
+
+
+def test_a_file_holds_50_charts_at_most(make_run, tracelet, tmp_path):
+    make_run(series={f"metric{number}": [1.0] for number in range(51)})
+    assert "51 charts are too many" in tracelet("plot", "latest", "*", "-o", "all.svg", code=1).stderr
 
 
 def test_thinning_keeps_peaks_and_the_order():

@@ -17,7 +17,8 @@ import tracelet
 class Plugin(tracelet.CollectorPlugin):
     @classmethod
     def get_metadata(cls):
-        return tracelet.PluginMetadata("needy", "1.2", tracelet.PluginType.COLLECTOR, dependencies=["no-such-package>=3"])
+        kind = tracelet.PluginType.COLLECTOR
+        return tracelet.PluginMetadata("needy", "1.2", kind, dependencies=["no-such-package>=3"])
     def initialize(self, config): ...
     def start(self): ...
     def stop(self): ...

@@ -1,20 +1,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 import tracelet
 from tracelet import Experiment, get_active_experiment, start_logging, stop_logging
 from tracelet.errors import UsageError
-
-
-@pytest.fixture(autouse=True)
-def nothing_goes_on() -> Iterator[None]:
-    yield
-    while get_active_experiment() is not None:
-        stop_logging()
 
 
 def test_there_is_no_active_experiment_before_one_is_started():
@@ -41,7 +33,8 @@ def test_start_logging_resumes():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "name"), [(["dir/train.py"], "train"), (["-c"], "experiment"), ([""], "experiment"), ([], "experiment")]
+    ("arguments", "name"),
+    [(["dir/train.py"], "train"), (["-c"], "experiment"), ([""], "experiment"), ([], "experiment")],
 )
 def test_without_a_name_the_scripts_own_is_taken(arguments: list[str], name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "argv", arguments)

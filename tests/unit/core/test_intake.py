@@ -14,6 +14,7 @@ from tracelet import Experiment, MetricData, MetricType, Run, TraceletSettings
 from tracelet.core import intake
 from tracelet.journal import writer
 
+
 @pytest.fixture
 def experiment() -> Iterator[Experiment]:
     experiment = Experiment("e").start()
@@ -44,7 +45,9 @@ def test_a_record_keeps_time_source_and_metadata(experiment: Experiment):
 
 def test_a_scalar_keeps_its_time(experiment: Experiment):
     experiment.emit_metric(MetricData("a", 1.0, MetricType.SCALAR, 5, 1234.5))
-    assert ([5], [1234.5]) == tuple(getattr(read(experiment).series("a"), part).tolist() for part in ("steps", "times_s"))
+    assert ([5], [1234.5]) == tuple(
+        getattr(read(experiment).series("a"), part).tolist() for part in ("steps", "times_s")
+    )
 
 
 @pytest.mark.parametrize("time_s", [math.nan, math.inf, 1e300, -1e12, 10**400, "noon", [1], print], ids=repr)
@@ -123,7 +126,9 @@ def test_there_is_one_warning_a_name(experiment: Experiment, caplog: pytest.LogC
     assert ["a", "b"] == [record.getMessage()[1] for record in caplog.records]
 
 
-def test_warnings_are_bounded(experiment: Experiment, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def test_warnings_are_bounded(
+    experiment: Experiment, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(intake, "_MAX_WARNINGS", 3)
     with caplog.at_level(logging.WARNING):
         for number in range(9):

@@ -223,7 +223,9 @@ def test_a_mapping_that_holds_itself_twice_ends(experiment: Experiment):
     metrics |= {"again": metrics, "more": {"again": metrics}}
     experiment.log_metrics(metrics, 1)
     assert [(1, 1.0)] == points(experiment, "a")
-    assert [(1, "<cycle>")] == read(experiment).texts("again/again") or [(1, "<cycle>")] == read(experiment).texts("again")
+    assert [(1, "<cycle>")] == read(experiment).texts("again/again") or [(1, "<cycle>")] == read(experiment).texts(
+        "again"
+    )
 
 
 # -- parameters, tags, definitions -------------------------------------------------------------------------------------
@@ -321,7 +323,9 @@ def test_an_artifact_may_be_a_link(experiment: Experiment, tmp_path: Path):
     assert ("link", "content") == (record.name, Path(record.value).read_text())
 
 
-@pytest.mark.parametrize("path", ["missing", "", "a\0b", "x" * 5000, "dangling", 5, None, b"bytes"], ids=lambda p: f"{p!r:.20}")
+@pytest.mark.parametrize(
+    "path", ["missing", "", "a\0b", "x" * 5000, "dangling", 5, None, b"bytes"], ids=lambda p: f"{p!r:.20}"
+)
 def test_an_artifact_that_is_not_there_raises(experiment: Experiment, path: Any):
     Path("dangling").symlink_to("nothing")
     with pytest.raises(UsageError, match="log_artifact"):

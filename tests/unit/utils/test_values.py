@@ -309,6 +309,7 @@ def test_text_of_containers_is_that_of_python_unless_it_has_no_bound() -> None:
     assert "Optimizer(lr=0.1, betas=(0.9, 0.99), extra={})" == as_text(Optimizer())
     assert "[1, '<cycle>', {'again': '<cycle>'}]" == as_text(cyclic_list())
     assert "<ndarray of shape (1000, 2)>" == as_text(np.zeros((1000, 2)))
+    assert "<bytes of 1000000 bytes>" == as_text(bytes(10**6))
 
 
 @pytest.mark.parametrize(
@@ -321,7 +322,7 @@ def test_text_of_containers_is_that_of_python_unless_it_has_no_bound() -> None:
         (Colour.RED, "red"),
         (Path("/a/b"), "/a/b"),
         (2**64, "18446744073709551616"),
-        ({"b", "a"}, ["a", "b"]),
+        (set("hgfedcba"), list("abcdefgh")),
         ((1, deque([2])), [1, [2]]),
         (range(3), [0, 1, 2]),
         ({(0, 1): {"x": None}}, {"(0, 1)": {"x": None}}),
