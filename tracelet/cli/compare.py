@@ -9,12 +9,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tracelet.cli._choose import matching
+from tracelet.cli._choose import matching, natural
 from tracelet.cli._options import DirOption, JsonOption, ProjectOption, open_run
 from tracelet.cli._render import (
     Column,
     ago,
-    clean,
     clip,
     duration,
     number,
@@ -34,7 +33,8 @@ from tracelet.journal.load import Run
 
 _STATISTICS: Final = ("last", "min", "max")
 _NAME_WIDTH: Final = 24
-_CELL_WIDTH: Final = 20  # A value and its difference.
+_NUMBER_WIDTH: Final = 12  # With the blanks before it.
+_MAX_CELL_WIDTH: Final = 24
 
 Summaries = Mapping[str, list[SeriesSummary | None]]
 
@@ -64,9 +64,10 @@ def compare(
         print_json(_facts(found, params, summaries))
         return
     console = stdout()
-    width = min(_NAME_WIDTH, max([6, *(Text(clean(name)).cell_len for name in (*params, *summaries))]))
-    at_once = max(1, (console.width - width - 4 - 2 - 12) // (_CELL_WIDTH + 2))
-    for start in range(1, len(found), at_once):  # As many side by side as fit, the first run always among them.
+    name_width = max((clip(name, _NAME_WIDTH).cell_len for name in summaries), default=0)
+    # As many side by side as fit: the first run with its values, each other one with values and differences.
+    at_once = max(1, (console.width - name_width - 6 - _NUMBER_WIDTH) // (2 * _NUMBER_WIDTH))
+    for start in range(1, len(found), at_once):
         chosen = [0, *range(start, min(start + at_once, len(found)))]
         if start > 1:
             console.print()
@@ -75,20 +76,18 @@ def compare(
 
 def _params(runs: Sequence[Run], *, everything: bool) -> dict[str, list[Any]]:
     """The value that each run has of each parameter; only of those that differ, unless `everything`."""
-    names = sorted({name for run in runs for name in run.params})
-    table = {name: [run.params.get(name) for run in runs] for name in names}
-    present = {name: [name in run.params for run in runs] for name in names}
-    return {
-        name: values
-        for name, values in table.items()
-        if everything or not all(present[name]) or len({parameter(value) for value in values}) > 1
-    }
+    table = {}
+    for name in sorted({name for run in runs for name in run.params}, key=natural):
+        texts_of_all = {parameter(run.params[name]) if name in run.params else None for run in runs}
+        if everything or len(texts_of_all) > 1:
+            table[name] = [run.params.get(name) for run in runs]
+    return table
 
 
 def _summaries(runs: Sequence[Run], patterns: Sequence[str] | None, *, everything: bool) -> Summaries:
     kinds = (MetricType.SCALAR, MetricType.SYSTEM) if everything or patterns else (MetricType.SCALAR,)
     by_run = [set(run.names(*kinds)) for run in runs]
-    names = sorted(set().union(*by_run))
+    names = sorted(set().union(*by_run), key=natural)
     if patterns:
         names = matching(names, patterns)
     return {
@@ -135,7 +134,8 @@ def _print(
 
 def _print_rows(console: Console, title: str, ids: Sequence[str], rows: Sequence[tuple[str, list[Text]]]) -> None:
     columns = [Column(title, texts(name for name, _ in rows), limit=_NAME_WIDTH)]
-    columns += [Column(run_id, [cells[at] for _, cells in rows], limit=_CELL_WIDTH) for at, run_id in enumerate(ids)]
+    limit = min((console.width - columns[0].width()) // len(ids) - 2, _MAX_CELL_WIDTH)
+    columns += [Column(run_id, [cells[at] for _, cells in rows], limit=limit) for at, run_id in enumerate(ids)]
     print_table(console, columns)
 
 
@@ -153,7 +153,7 @@ def _print_metrics(console: Console, ids: Sequence[str], summaries: Summaries, c
     for at, (index, run_id) in enumerate(zip(chosen, ids, strict=True)):
         found = [each[index] for each in summaries.values()]
         values = [None if one is None else getattr(one, statistic) for one in found for statistic in _STATISTICS]
-        columns.append(Column(clip(run_id, _CELL_WIDTH).plain, texts(map(_value, values)), right=True))
+        columns.append(Column(run_id, texts(map(_value, values)), right=True, limit=_NUMBER_WIDTH - 2))
         if at == 0:
             firsts = values
         else:

@@ -311,7 +311,7 @@ def check_name(name: Any) -> None:
         InvalidNameError: `name` is no string.
     """
     if not isinstance(name, str):
-        raise InvalidNameError(f"a name must be a str, not {type(name).__name__}: {name!r}")
+        raise InvalidNameError(f"a name must be a str, not {type(name).__name__}: {as_text(name):.200}")
 
 
 def _time_ns(timestamp_s: Any) -> int | None:

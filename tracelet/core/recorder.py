@@ -73,9 +73,7 @@ class Recorder(ABC):
             UsageError: `metrics` is no mapping, or one that can't be read.
         """
         if not isinstance(metrics, Mapping):
-            raise UsageError(
-                f"log_metrics() takes a mapping of names to values, not {type(metrics).__name__}: {metrics!r:.200}"
-            )
+            raise UsageError(f"log_metrics() takes a mapping, not {type(metrics).__name__}: {as_text(metrics):.200}")
         if type(metrics) is not dict:
             metrics = dict(_items(metrics))
         try:  # As in `log_metric`, and all of them in one write: a kill can't come between them.
@@ -204,7 +202,7 @@ class Recorder(ABC):
         try:
             source = Path(path)
         except TypeError as error:
-            raise UsageError(f"log_artifact() takes a path, not {path!r:.200}") from error
+            raise UsageError(f"log_artifact() takes a path, not {as_text(path):.200}") from error
         if not os.path.exists(source):
             raise UsageError(f"log_artifact(): there is no file or directory {os.fspath(path)!r}")
         if source.is_dir() and self._intake.is_in(source):
@@ -221,9 +219,9 @@ class Recorder(ABC):
         """
         self._require_running()
         if not isinstance(metric, MetricData):
-            raise UsageError(f"emit_metric() takes a MetricData, not {type(metric).__name__}: {metric!r:.200}")
+            raise UsageError(f"emit_metric() takes a MetricData, not {type(metric).__name__}: {as_text(metric):.200}")
         if not isinstance(metric.type, MetricType):
-            raise UsageError(f"the type of a MetricData is a MetricType, not {metric.type!r:.200}")
+            raise UsageError(f"the type of a MetricData is a MetricType, not {as_text(metric.type):.200}")
         self._intake.emit(metric)
 
     # -- facts about the run -------------------------------------------------------------------------------------------
@@ -287,7 +285,7 @@ def tag_pairs(tags: Any) -> list[tuple[str, str]]:
     elif isinstance(tags, Iterable) and not isinstance(tags, (bytes, bytearray)):
         pairs = [(word, "") for word in ((tags,) if isinstance(tags, str) else tags)]
     else:
-        raise UsageError(f"tags are a mapping or words, not {type(tags).__name__}: {tags!r:.200}")
+        raise UsageError(f"tags are a mapping or words, not {type(tags).__name__}: {as_text(tags):.200}")
     for key, _ in pairs:
         check_name(key)
     return [(key, as_text(value)) for key, value in pairs]
@@ -300,7 +298,7 @@ def require_fields(params: Any) -> None:
         UsageError: It is no mapping, nor anything like one.
     """
     if as_mapping(params) is None:
-        raise UsageError(f"parameters are named values, not {type(params).__name__}: {params!r:.200}")
+        raise UsageError(f"parameters are named values, not {type(params).__name__}: {as_text(params):.200}")
 
 
 def _items(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:

@@ -59,11 +59,12 @@ class JournalKeeper:
         """End the thread, after what was retired has been closed."""
         self._stopping = True
         self._orders.put(None)
-        if self._thread is threading.current_thread():
-            return
-        if self._thread.is_alive():
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(_STOP_TIMEOUT_S)
-        if not self._thread.is_alive():  # It could not be started, or came to its end before the last order.
+
+    def close_retired(self) -> None:
+        """Close what was retired when the thread had ended already, or could not be started."""
+        if not self._thread.is_alive():
             self._close_retired(timeout_s=0.0)
 
     def _run(self) -> None:

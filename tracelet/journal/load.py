@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 LATEST: Final = "latest"
 _UNKNOWN: Final = "key#"  # A series whose definition was lost goes by its key.
 _SCALARS: Final = (MetricType.SCALAR, MetricType.SYSTEM)
-_STATUS_VALUES: Final = frozenset(status.value for status in RunStatus)
+_STATUS_VALUES: Final = tuple(status.value for status in RunStatus)
 
 
 @final

@@ -248,7 +248,7 @@ class JournalWriter:
         self.lost += waiting
         try:
             if self._keeper is not None:
-                self._keeper.stop()  # Again: a segment may have been retired since.
+                self._keeper.close_retired()
             self._supply.discard()
             if segment is not None:
                 segment.sync()

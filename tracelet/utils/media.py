@@ -36,7 +36,8 @@ _MIN_FRAME_CS: Final = 2  # Browsers play a GIF frame of less than 2 hundredths 
 _IMAGES: Final = "bytes of PNG, JPEG, GIF, WebP or SVG"
 _SOUNDS: Final = "bytes of WAV, MP3, Ogg or FLAC"
 _COLOUR: Final = ((3, (3,)), (3, (4,)))  # Dimensions, and the last of them.
-_WIDER: Final = {"e": "f", "?": "B"}  # NumPy's codes: float16 would overflow, and booleans can't be subtracted.
+# NumPy's codes. float16 would overflow, booleans can't be subtracted, and a long double may not be a finite float.
+_COUNTED_AS: Final = {"e": "f", "?": "B", "g": "d"}
 _FILMS: Final = "bytes of MP4, WebM, Ogg, GIF or WebP"
 _PICTURES: Final = {rb"GIF8[79]a": ".gif", rb"RIFF.{4}WEBP": ".webp"}  # Of which both kinds may move.
 _SIGNATURES: Final = {
@@ -246,7 +247,8 @@ def histogram(values: Any, bins: int = 64) -> dict[str, Any]:
     import numpy as np
 
     _require_between("bins", bins, 1, _MAX_BINS)
-    with _refusing(values, "an array of real numbers, or n counts and n + 1 ascending edges"):
+    accepted = "an array of real numbers, or n counts and n + 1 ascending edges"
+    with _refusing(values, accepted), np.errstate(all="ignore"):
         if (
             isinstance(values, tuple)
             and len(values) == 2
@@ -259,7 +261,7 @@ def histogram(values: Any, bins: int = 64) -> dict[str, Any]:
             nan = inf = 0
         else:
             array = _numbers(values).ravel()
-            array = array.astype(_WIDER.get(array.dtype.char, array.dtype), copy=False)
+            array = array.astype(_COUNTED_AS.get(array.dtype.char, array.dtype), copy=False)
             nan, inf = int(np.isnan(array).sum()), int(np.isinf(array).sum())
             counts, edges = _counted(array[np.isfinite(array)] if nan + inf else array, bins)
         return {"edges": edges.tolist(), "counts": counts.astype(np.float64).tolist(), "nan": nan, "inf": inf}
@@ -373,7 +375,7 @@ def _pixels(array: NDArray[Any]) -> NDArray[Any]:
     elif array.dtype.kind == "f":
         array = np.rint(_clipped(array, 0.0) * 255)
     else:
-        array = np.clip(array, 0, min(255, np.iinfo(array.dtype).max))
+        array = np.clip(array, 0, min(255, np.iinfo(array.dtype).max))  # NumPy 2.0 refuses 255 for int8.
     return np.ascontiguousarray(array, np.uint8)
 
 
@@ -381,7 +383,7 @@ def _counted(array: NDArray[Any], bins: int) -> tuple[NDArray[Any], NDArray[np.f
     """As `numpy.histogram`; in one bin where floats are too coarse, or the range too large, for more."""
     import numpy as np
 
-    with np.errstate(all="ignore"), suppress(ValueError):
+    with suppress(ValueError):  # NumPy 2 finds out by itself.
         counts, edges = np.histogram(array, bins if array.size else 1)
         edges = edges.astype(np.float64)
         if _is_ascending(edges):

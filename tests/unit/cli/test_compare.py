@@ -30,7 +30,8 @@ def test_metrics_are_side_by_side_with_the_difference(make_run, tracelet):
 
 def test_more_runs_than_fit_come_in_blocks_with_the_first_in_each(make_run, tracelet):
     for number in range(6):
-        make_run(f"run{number}", series={"acc": [number / 10]})
+        series = {"a metric with quite a long name": [-1.2345e-7 * number]}
+        make_run(f"run{number}", "name " * 9, params={"p" * 40: f"{number}" * 40}, series=series)
     output = tracelet("compare", *(f"run{number}" for number in range(6))).stdout
     assert all(len(line) <= 80 for line in output.splitlines())
     assert "no room" not in output

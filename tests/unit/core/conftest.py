@@ -12,5 +12,5 @@ from tracelet import Experiment
 @pytest.fixture(autouse=True)
 def nothing_goes_on() -> Iterator[None]:
     yield
-    while (experiment := Experiment.active()) is not None:
+    for experiment in tuple(Experiment._active):
         experiment.stop()

@@ -69,6 +69,11 @@ def test_a_call_before_start_and_after_stop_raises(call: Any):
     assert 0 == experiment.status()["lost"]
 
 
+class Unprintable:
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
 NAMED_CALLS = {
     "log_metric": lambda e, name: e.log_metric(name, 1.0),
     "log_metric with a step": lambda e, name: e.log_metric(name, 1.0, 1),
@@ -95,7 +100,9 @@ def test_a_name_that_is_no_string_raises_with_its_value(experiment: Experiment, 
     for name in (17, None, b"bytes", ["list"], ("tuple",), 1.5, np.array(["array"])):
         with pytest.raises(InvalidNameError) as raised:
             call(experiment, name)
-        assert repr(name) in str(raised.value)
+        assert f"not {type(name).__name__}: {name}" in str(raised.value)
+    with pytest.raises(InvalidNameError, match="Unprintable"):
+        call(experiment, Unprintable())
     run = read(experiment)
     assert ([], [], {}) == (run.names(), run.records(*MetricType), run.params)
 
@@ -261,7 +268,7 @@ def test_a_parameter_that_is_logged_again_has_the_last_value(experiment: Experim
     assert {"a": 2, "a/b": None} == read(experiment).params
 
 
-@pytest.mark.parametrize("params", [5, None, "lr=1", [1, 2]], ids=repr)
+@pytest.mark.parametrize("params", [5, None, "lr=1", [1, 2], Unprintable()], ids=lambda value: type(value).__name__)
 def test_parameters_without_names_raise(experiment: Experiment, params: Any):
     with pytest.raises(UsageError, match=type(params).__name__):
         experiment.log_params(params)
