@@ -11,9 +11,9 @@ _FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE 
 _FILES = ("src/", "tests/", "pyproject.toml")
 
 
-def snippets() -> list[tuple[str, str | None, str]]:
-    """Language, title and text of each."""
-    text = (ROOT / "docs" / "plugin-guide.md").read_text()
+def snippets(page: str | None = None) -> list[tuple[str, str | None, str]]:
+    """Language, title and text of each, in the plug-in guide or another page."""
+    text = page or (ROOT / "docs" / "plugin-guide.md").read_text()
     return [(match[1], match[2], match[3]) for match in _FENCE.finditer(text)]
 
 

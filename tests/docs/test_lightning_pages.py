@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import runpy
 import subprocess
 import sys
@@ -25,10 +24,8 @@ def test_the_snippets_of_a_page_run(page: str):
     for number, snippet in enumerate(snippets(page), 1):
         if "--8<--" not in snippet:
             exec(compile(snippet, f"{page}, snippet {number}", "exec"), namespace)  # noqa: S102  Our own page.
-    logging.getLogger("lightning.pytorch").setLevel(logging.NOTSET)
-    assert {RunStatus.FINISHED} == {
-        tracelet.Run(file.parent).status for file in Path("tracelet_runs").glob("*/*/run.json")
-    }
+    runs = [tracelet.Run(file.parent) for file in Path("tracelet_runs").glob("*/*/run.json")]
+    assert {RunStatus.FINISHED} == {run.status for run in runs}
 
 
 def test_the_quick_start_trains_shows_and_plots(monkeypatch: pytest.MonkeyPatch):

@@ -1,8 +1,9 @@
-"""The plug-in guide is true: its snippets run one after the other, and its files are a package that passes its own tests."""
+"""The plug-in guide is true: its snippets run in order, and its files are a package that passes its own tests."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +91,15 @@ def importable(plugin: type, monkeypatch: pytest.MonkeyPatch) -> object:
     """A snippet has no module; the suite imports one in a new process, and looks what comes with it."""
     monkeypatch.setattr(plugin, "__module__", "tracelet.core.plugins")
     return plugin()
+
+
+def test_page_on_backends_is_true():
+    page = (ROOT / "docs" / "backends" / "index.md").read_text()
+    code = [text for language, title, text in snippets(page) if (language, title) == ("python", None)]
+    assert 1 == len(code)
+    for text in code:
+        exec(compile(text, "backends/index.md", "exec", dont_inherit=True), {"__name__": "page"})  # noqa: S102  Ours.
+    (included,) = re.findall(r'^--8<-- "(.*)"$', page, re.MULTILINE)
+    assert (ROOT / included).is_file()
+    shown = {path.name for path in Path("tracelet_runs").glob("*/*/delivery/jsonl/*")}
+    assert {"cursor.json", "records.jsonl"} == shown

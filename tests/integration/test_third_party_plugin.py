@@ -1,4 +1,4 @@
-"""A backend of somebody else: built as a wheel, installed with pip, and chosen by its name. It is the plug-in guide's own."""
+"""Somebody else's backend, that of the plug-in guide: built as a wheel, installed with pip, chosen by its name."""
 
 from __future__ import annotations
 

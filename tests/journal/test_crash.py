@@ -67,7 +67,7 @@ def test_no_returned_record_is_lost_torn_or_out_of_place(
             assert due == [run.params[f"param{thread}/{step}"] for step in due]
         assert Damage() == run.damage
         assert run.status is RunStatus.KILLED
-    assert logged > 100 * kills  # The kills did not all come before the first record.
+    assert logged > 10 * kills  # The kills did not all come before the first record.
 
 
 def test_after_a_kill_delivery_reads_each_thread_in_its_order(tmp_path: Path):

@@ -267,12 +267,12 @@ def test_on_a_network_filesystem_nothing_is_mapped(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("mode", ["map", "write"])
 def test_a_run_directory_that_is_removed_in_mid_run_comes_back(tmp_path: Path, mode: str):
-    writer = eager(tmp_path, mode=mode)
+    writer = new_writer(tmp_path, mode=mode, sync_interval_s=3600.0)
     log(writer, "loss", 0, 0.0)
+    wait_until(lambda: writer._supply.is_ready)  # From now on the keeper rests, and the test does its work.
     before, identity = writer.id, writer.run.identity
-    while writer.id == before or writer._log is None:  # The keeper may put a spare segment into what is being removed.
-        if writer.id == before:
-            shutil.rmtree(writer.run.path, ignore_errors=True)
+    shutil.rmtree(writer.run.path)
+    writer.tend(heartbeat=False)
     log(writer, "loss", 1, 1.0)
     writer.write_record("lr", 0.1, MetricType.PARAMETER)
     writer.close()
@@ -281,6 +281,14 @@ def test_a_run_directory_that_is_removed_in_mid_run_comes_back(tmp_path: Path, m
     assert {"lr": 0.1} == run.params
     assert identity == writer.run.identity
     assert [before] == [line["parent"] for line in lines_of(writer.run, "writer")]
+
+
+def test_an_identity_that_is_removed_comes_back(tmp_path: Path):
+    writer = eager(tmp_path)
+    log(writer, "loss", 0, 0.0)
+    (writer.run.path / "run.json").unlink()
+    wait_until(lambda: (writer.run.path / "run.json").exists())
+    assert writer.run.identity.uuid == Run(writer.run.path).uuid
 
 
 @pytest.mark.parametrize("pattern", ["*.log", "*.seg"])

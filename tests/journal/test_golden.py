@@ -54,9 +54,7 @@ def test_the_golden_run_loads():
     one = [0.5, 0.5, math.nan, math.nan, math.inf, math.inf, -math.inf, -math.inf, -0.0, -0.0, 2.5, 0.0]
     assert [repr(value) for value in one * 2] == [repr(value) for value in values.tolist()]
     assert [1.0, 1.0] == run.series("key#99").values.tolist()
-    assert {"train/loss": (7, 2.5), "memory": (2**63 - 1, 1e-300), "key#99": (0, 1.0)} == {
-        name: latest for name, latest in run.latest().items()
-    }
+    assert {"train/loss": (7, 2.5), "key#99": (0, 1.0)} == run.latest()
     assert Damage() == run.damage
 
 

@@ -1,4 +1,4 @@
-"""A backend in some thirty lines, to learn from and to use: each record as a line of JSON, in one file.
+"""A small backend, to use and to learn from: each record as a line of JSON, in one file.
 
 Every call comes on the thread `tracelet-jsonl`, in the order that `tracelet.core.plugins` tells. Guarantee: a record is
 in the kernel's hands when `handle_batch` returns. A kill or a full disk may cut the last line short; that piece stays,

@@ -284,7 +284,9 @@ class JournalWriter:
                 segment.sync()
             if heartbeat:
                 os.utime(log.fileno())
-        except (OSError, JournalError) as error:
+        except JournalError as error:
+            self._refused(error)
+        except OSError as error:
             now_s = time.monotonic()
             if now_s - self._device_error_at_s >= _DEVICE_ERROR_PAUSE_S:
                 self._device_error_at_s = now_s

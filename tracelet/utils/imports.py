@@ -20,6 +20,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from tracelet.errors import MissingDependencyError, PluginContractError
 
 _EXTRAS = {
+    "PIL": "media",
     "accelerate": "hf",
     "clearml": "clearml",
     "docker": "docker",
@@ -27,9 +28,12 @@ _EXTRAS = {
     "jax": "flax",
     "keras": "keras",
     "lightning": "lightning",
+    "matplotlib": "media",
     "mlflow": "mlflow",
     "neptune": "neptune",
     "optax": "flax",
+    "pandas": "parquet",
+    "pyarrow": "parquet",
     "pynvml": "gpu",
     "pytorch_lightning": "lightning",
     "transformers": "hf",
@@ -37,7 +41,7 @@ _EXTRAS = {
 }
 """Which extra of Tracelet's brings a module."""
 
-_DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
+_DISTRIBUTIONS = {"yaml": "pyyaml"}
 """What pip calls a module that no extra brings, where the two names differ."""
 
 

@@ -33,7 +33,8 @@ def test_a_package_that_is_there_is_returned() -> None:
         ("absent_package", None, "absent_package"),
         ("absent_package.sub", None, "absent_package"),
         ("pynvml", None, "'tracelet[gpu]'"),
-        ("PIL", None, "pillow"),
+        ("PIL", None, "'tracelet[media]'"),
+        ("yaml", None, "pyyaml"),
     ],
 )
 def test_a_missing_package_names_the_line_to_type(
