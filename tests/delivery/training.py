@@ -12,7 +12,9 @@ from tracelet.backends.jsonl_backend import JsonLinesBackend
 def log_for_ever(run_dir: Path, attempt: int, under_way: multiprocessing.synchronize.Event) -> None:
     """Log values that no other attempt has, until somebody kills this process."""
     project, root = run_dir.parent.name, run_dir.parent.parent
-    experiment = Experiment("killed", backend=JsonLinesBackend(), project=project, run_id=run_dir.name, dir=root).start()
+    experiment = Experiment(
+        "killed", backend=JsonLinesBackend(), project=project, run_id=run_dir.name, dir=root
+    ).start()
     for step in range(10**9):
         experiment.log_metric("loss", attempt * 1e9 + step, step)
         if step % 100 == 0:

@@ -1,7 +1,7 @@
-"""Processes that are killed while they log. Run by test_crash.py as a script of its own, with the standard library alone.
+"""Processes that are killed while they log. Run by test_crash.py in a process without site-packages.
 
-The script is a helper with one thread. It forks a child for each kill, so that a child is up at once; the child makes its
-writer after the fork, as a fresh process would. What has returned, the child notes in shared memory.
+That process has one thread. It forks a child for each kill, so that a child is up at once; the child makes its writer
+after the fork, as a fresh process would. What has returned, the child notes in shared memory.
 """
 
 from __future__ import annotations

@@ -23,7 +23,9 @@ def kill(root: Path, kills: int, *arguments: object) -> dict[str, list[int]]:
     command = [sys.executable, "-S", "-E", "-c", "import sys; sys.path.insert(0, sys.argv.pop(1)); "
                "from tests.journal.crashing import main; main(*sys.argv[1:])"]  # fmt: skip
     arguments = (root, kills, os.getpid(), *arguments)
-    done = subprocess.run([*command, ROOT, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=200)
+    done = subprocess.run(
+        [*command, ROOT, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=200
+    )
     assert 0 == done.returncode, done.stderr
     facts: dict[str, list[int]] = json.loads(done.stdout)
     return facts

@@ -114,7 +114,16 @@ def test_file_names_come_back():
     assert writer == bytes_of.writer_of_log(bytes_of.log_name(writer))
 
 
-@pytest.mark.parametrize("name", ["run.json", "x.log", "0" * 32 + ".log.tmp", "0" * 32 + "-1.seg", "0" * 32 + "-٠٠٠٠٠٠.seg"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run.json",
+        "x.log",
+        "0" * 32 + ".log.tmp",
+        "0" * 32 + "-1.seg",
+        "0" * 32 + "-\u0660\u0660\u0660\u0660\u0660\u0660.seg",
+    ],
+)
 def test_foreign_file_names_are_nobodys(name: str):
     assert bytes_of.writer_of_log(name) is None
     assert bytes_of.writer_of_segment(name) is None
@@ -123,7 +132,11 @@ def test_foreign_file_names_are_nobodys(name: str):
 # -- lines -----------------------------------------------------------------------------------------------------------
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(exclude_categories=())),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=())),
     lambda inner: st.lists(inner) | st.dictionaries(st.text().filter(lambda key: key != "__float__"), inner),
     max_leaves=10,
 )

@@ -32,8 +32,8 @@ def test_the_golden_run_reads_in_its_order():
     assert Damage() == reader.damage
     half = len(records) // 2
     for attempt, part in ((1, records[:half]), (2, records[half:])):
-        assert ["lr", *["train/loss"] * 11, "note", "memory", "train/loss", "model", "weights", "tracelet/tag/team", "key#99",
-                "tracelet/status"] == [record.name for record in part]  # fmt: skip
+        names = ["lr", *["train/loss"] * 11, "note", "memory", "train/loss", "model", "weights"]
+        assert [*names, "tracelet/tag/team", "key#99", "tracelet/status"] == [record.name for record in part]
         assert 0.1 * attempt == part[0].value
         assert [0, 0, 1, -1, 2, -2, 3, -3, 4, -4, 7] == [record.iteration for record in part[1:12]]
         assert {"exact": "5/2"} == part[11].metadata
@@ -77,7 +77,9 @@ def test_the_line_of_the_page_is_what_the_encoder_writes():
     assert bytes_of.encode_line(line).decode() == block("journal-line")
 
 
-def test_the_program_of_the_page_reads_the_golden_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def test_the_program_of_the_page_reads_the_golden_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(GOLDEN)
     exec(compile(block("python"), PAGE, "exec"), {})  # noqa: S102 - the page's own example
     printed = capsys.readouterr().out.splitlines()

@@ -85,7 +85,8 @@ def test_writers_come_one_after_the_other(tmp_path: Path):
         log(writer, f"only{attempt}", 0, 0.0)
         writer.close()
     run = Run(writer.run.path)
-    assert ([0, 1, 2] * 2, [1.0] * 3 + [2.0] * 3) == (run.series("loss").steps.tolist(), run.series("loss").values.tolist())
+    assert [0, 1, 2] * 2 == run.series("loss").steps.tolist()
+    assert [1.0] * 3 + [2.0] * 3 == run.series("loss").values.tolist()
     assert ["loss", "only1", "only2"] == run.names()
     assert {"loss": (2, 2.0), "only1": (0, 0.0), "only2": (0, 0.0)} == run.latest()
 
@@ -194,10 +195,19 @@ def three_runs(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("reference", "project", "expected"),
-    [("abcd", None, "abcd"), ("abe", None, "abef"), ("one", None, "abcd"), ("latest", None, "xyz"), ("latest", "p", "abef"),
-     ("two", "p", "abef"), ("xyz", "q", "xyz")],
-)  # fmt: skip
-def test_a_run_is_found_by_id_prefix_name_or_latest(three_runs: Path, reference: str, project: str | None, expected: str):
+    [
+        ("abcd", None, "abcd"),
+        ("abe", None, "abef"),
+        ("one", None, "abcd"),
+        ("latest", None, "xyz"),
+        ("latest", "p", "abef"),
+        ("two", "p", "abef"),
+        ("xyz", "q", "xyz"),
+    ],
+)
+def test_a_run_is_found_by_id_prefix_name_or_latest(
+    three_runs: Path, reference: str, project: str | None, expected: str
+):
     assert expected == find_run(reference, three_runs, project).id
 
 
@@ -206,7 +216,8 @@ def test_a_run_is_found_by_its_path(three_runs: Path):
 
 
 @pytest.mark.parametrize(
-    ("reference", "match"), [("ab", "2 runs answer"), ("two", "2 runs answer"), ("abcf", "did you mean"), ("", "no run ''")]
+    ("reference", "match"),
+    [("ab", "2 runs answer"), ("two", "2 runs answer"), ("abcf", "did you mean"), ("", "no run ''")],
 )
 def test_a_reference_that_means_no_run_or_several_says_so(three_runs: Path, reference: str, match: str):
     with pytest.raises(RunNotFoundError, match=match):

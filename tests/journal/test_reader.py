@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -60,7 +61,7 @@ def test_lines_and_scalars_come_in_the_order_in_which_they_were_logged(logged: P
     records = records_of(reader_of(logged))
     assert list(range(300)) == steps(records)
     assert [f"at {s}" for s in range(0, 300, 50)] == [r.value for r in records if r.name == "note"]
-    for before, record in zip(records, records[1:], strict=False):
+    for before, record in itertools.pairwise(records):
         assert record.name != "note" or before.iteration == record.iteration
 
 
@@ -100,7 +101,9 @@ def test_a_run_that_is_being_written_at_full_speed_is_followed_without_a_gap(tmp
     assert not reader.damage
 
 
-def test_a_slot_that_was_filled_while_its_block_was_being_copied_is_no_hole(logged: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_slot_that_was_filled_while_its_block_was_being_copied_is_no_hole(
+    logged: Path, monkeypatch: pytest.MonkeyPatch
+):
     """A page is copied, the writer fills it and goes on in the next one, and that is copied then."""
     torn = []
 
@@ -211,7 +214,9 @@ def test_a_line_whose_position_is_beyond_all_segments_costs_no_record(tmp_path: 
     """So it can look where a run went on in new files, or where another host sees a file late."""
     writer = new_writer(tmp_path)
     log(writer, "loss", 0, 0.0)
-    append_line(writer.run.path, {"kind": "record", "at": [7, 7], "type": "text", "name": "t", "value": "x", "time_ns": 1})
+    append_line(
+        writer.run.path, {"kind": "record", "at": [7, 7], "type": "text", "name": "t", "value": "x", "time_ns": 1}
+    )
     reader = JournalReader(writer.run)
     assert ["loss", "t"] == [record.name for record in records_of(reader)]
     log(writer, "loss", 1, 0.0)
@@ -426,7 +431,9 @@ def test_an_identity_that_is_none_is_refused(logged: Path, text: str):
         Run(logged)
 
 
-@pytest.mark.parametrize(("field", "value"), [("uuid", "x"), ("uuid", 3), ("run_id", None), ("created_ns", "now"), ("name", 1)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("uuid", "x"), ("uuid", 3), ("run_id", None), ("created_ns", "now"), ("name", 1)]
+)
 def test_an_identity_with_a_wrong_field_names_it(logged: Path, field: str, value: object):
     fields = json.loads((logged / "run.json").read_text()) | {field: value}
     (logged / "run.json").write_text(json.dumps(fields))

@@ -59,7 +59,7 @@ def test_a_closed_segment_takes_nothing_holds_its_records_alone_and_knows_how_ma
     segment.write(RECORD * 2)
     segment.sync()
     segment.close()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="closed|takes no more"):
         segment.write(RECORD)
     assert HEADER_BYTES + 2 * RECORD_BYTES == (tmp_path / "a.seg").stat().st_size
     assert 2 == segment.slots()
@@ -82,11 +82,11 @@ def test_a_removed_or_cut_file_is_noticed(segment: Segment, tmp_path: Path):
 def test_a_full_map_refuses_a_record_or_a_group_as_a_whole(tmp_path: Path):
     segment = mapped(tmp_path, slots=2)
     segment.write(RECORD)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="out of range"):
         segment.write(RECORD * 2)
     assert 1 == segment.slots()
     segment.write(RECORD)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="out of range"):
         segment.write(RECORD)
 
 
@@ -145,9 +145,9 @@ def test_a_torn_write_ends_a_segment(tmp_path: Path):
     segment = written(tmp_path)
     held = segment.write  # As the writer holds it.
     half_bytes = HEADER_BYTES + RECORD_BYTES // 2
+    held(RECORD * 32768)
     with file_size_limit((1 << 20) + half_bytes), pytest.raises(OSError, match="No space left"):
-        while True:
-            held(RECORD)
+        held(RECORD)
     with pytest.raises(ValueError, match="takes no more"):
         held(RECORD)
     slots = decode_slots((tmp_path / "a.seg").read_bytes()[HEADER_BYTES:])
@@ -158,7 +158,7 @@ def test_a_torn_write_ends_a_segment(tmp_path: Path):
 def test_a_link_where_a_file_should_come_is_not_followed(tmp_path: Path):
     (tmp_path / "secret").write_text("x")
     (tmp_path / "new").symlink_to(tmp_path / "secret")
-    with pytest.raises(OSError):
+    with pytest.raises(FileExistsError):
         segments.open_new(tmp_path / "new")
     assert "x" == (tmp_path / "secret").read_text()
 
@@ -186,7 +186,7 @@ MOUNTS = b"""22 1 0:20 / / rw - ext4 /dev/vda rw
 )
 def test_the_filesystem_of_a_path_is_that_of_its_mount(monkeypatch: pytest.MonkeyPatch, path: str, expected: str):
     monkeypatch.setattr(Path, "read_bytes", lambda _: MOUNTS)
-    monkeypatch.setattr(os.path, "realpath", lambda name: os.fspath(name))
+    monkeypatch.setattr(os.path, "realpath", os.fspath)
     assert expected == filesystem_type(Path(path))
     assert (expected in ("ext4", "tmpfs", "xfs")) == segments.can_map(Path(path))
 

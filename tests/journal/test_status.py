@@ -26,7 +26,11 @@ LOGS_AND_WAITS = (
 @pytest.fixture
 def other_process(tmp_path: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", LOGS_AND_WAITS, tmp_path], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", LOGS_AND_WAITS, tmp_path],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     with process:
         assert "logged\n" == process.stdout.readline()
@@ -72,7 +76,9 @@ def test_an_identity_comes_back_from_its_fields():
     assert (os.getpid(), socket.gethostname()) == (own.pid, own.host)
 
 
-@pytest.mark.parametrize("fields", [{}, {"pid": "1"}, {"pid": 0}, {"pid": -1}, {"pid": 2**40}, {"pid": 1, "start_ticks": "x"}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"pid": "1"}, {"pid": 0}, {"pid": -1}, {"pid": 2**40}, {"pid": 1, "start_ticks": "x"}]
+)
 def test_fields_that_are_no_identity_are_none(fields: dict[str, object]):
     assert ProcessIdentity.from_fields(fields) is None
 

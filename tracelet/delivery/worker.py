@@ -195,11 +195,6 @@ class DeliveryWorker:
         return backlog(self._reader.run.path, dict(self._cursor.positions))
 
     @property
-    def delivered(self) -> int:
-        """Records that the backend has taken."""
-        return self._cursor.delivered
-
-    @property
     def gave_up(self) -> bool:
         """Whether nothing more will be delivered before the user acts."""
         return self._state is WorkerState.ENDED and self._managed.error is not None

@@ -72,7 +72,7 @@ class RunDirectory:
     def __init__(self, path: Path, identity: RunIdentity) -> None:
         self.path = path
         self.identity = identity
-        self._is_sure = False  # That it is the identity in the file, and not that of a process that came first.
+        self._is_sure = False  # That it is the identity in the file.
 
     @classmethod
     def at(cls, root: Path, project: str, run_id: str, name: str) -> RunDirectory:
@@ -120,21 +120,26 @@ class RunDirectory:
         """
         file = self.path / IDENTITY_FILE
         if os.path.exists(file):
-            if not self._is_sure:
-                self.identity = RunDirectory.open(self.path).identity
-                self._is_sure = True
+            self._take_over()
             return
         make_private_directory(self.path)
         text = json.dumps({"format": FORMAT_VERSION, **asdict(self.identity)}, indent=1) + "\n"
         temporary = _write_temporary(file, text)
         try:
             os.link(temporary, file)  # Unlike a rename it fails where the file has come meanwhile.
+            self._is_sure = True
         except FileExistsError:
-            self.identity = RunDirectory.open(self.path).identity
+            self._take_over()
         except OSError:  # A filesystem without links.
             os.replace(temporary, file)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _take_over(self) -> None:
+        """Be who the file says: another process may have come first."""
+        if not self._is_sure:
+            self.identity = RunDirectory.open(self.path).identity
+            self._is_sure = True
 
     def subdirectory(self, name: str) -> Path:
         """A directory of the run (`media`, `artifacts`, `delivery/<backend>`), made where it is missing.

@@ -150,18 +150,13 @@ class JournalWriter:
             if type(value) is not float:
                 raise TypeError(name)
             record = RECORD.pack(value, step, time_ns, series[name].key)
-            parts.append(record)
-            parts.append(_pack_crc(_crc32(record)))
+            parts += (record, _pack_crc(_crc32(record)))
         records = b"".join(parts)
         try:
             self._write(records)
-        except (ValueError, OSError):  # They do not fit into this segment any more.
+        except (ValueError, OSError):  # They do not all fit into this segment.
             for start in range(0, len(records), RECORD_BYTES):
-                record = records[start : start + RECORD_BYTES]
-                try:
-                    self._write(record)
-                except (ValueError, OSError):
-                    self._append_in_new_segment(record)
+                self._append_in_new_segment(records[start : start + RECORD_BYTES])
 
     def define(self, identity: SeriesId) -> Series | None:
         """The series of this identity, made where it is new.
@@ -239,8 +234,7 @@ class JournalWriter:
             self._write_waiting()
             self._write_line(self._line("close", {"lost": self.lost - self._gap_reported, "time_ns": _time_ns()}))
         held = self._growing.acquire(timeout=_OPEN_TIMEOUT_S)  # So that no other thread is making files meanwhile.
-        self._closed = True
-        self._write = _no_segment
+        self._closed, self._write = True, _no_segment
         segment, log, self._log = self._segment, self._log, None
         if held:
             self._growing.release()
@@ -272,24 +266,22 @@ class JournalWriter:
             if log is None:
                 if time.monotonic() >= self._retry_at_s:
                     self.open()
-                return
-            if not self._is_intact(log, segment):
+            elif not self._is_intact(log, segment):
                 self._start_over("somebody removed or cut its files; what they held is gone, what comes is kept")
-                return
-            self.run.ensure()
-            self._prepare_segment()
-            self._write_waiting()
-            os.fdatasync(log.fileno())
-            if segment is not None:
-                segment.sync()
-            if heartbeat:
-                os.utime(log.fileno())
+            else:
+                self.run.ensure()
+                self._prepare_segment()
+                self._write_waiting()
+                os.fdatasync(log.fileno())
+                if segment is not None:
+                    segment.sync()
+                if heartbeat:
+                    os.utime(log.fileno())
         except JournalError as error:
             self._refused(error)
         except OSError as error:
-            now_s = time.monotonic()
-            if now_s - self._device_error_at_s >= _DEVICE_ERROR_PAUSE_S:
-                self._device_error_at_s = now_s
+            if time.monotonic() - self._device_error_at_s >= _DEVICE_ERROR_PAUSE_S:
+                self._device_error_at_s = time.monotonic()
                 self._start_over(f"the device reported {error}")
         except ValueError:  # Another thread has closed one of the files meanwhile: nothing is left to do for it.
             if not self._closed and log is self._log and segment is self._segment:
@@ -379,9 +371,8 @@ class JournalWriter:
         try:
             fields = {"format": FORMAT_VERSION, "run": self.run.identity.uuid, "writer": self.id, "role": self._role}
             fields |= {"parent": self._parent, "attempt": self._attempt, "rank": self._rank, "time_ns": _time_ns()}
-            lines = [self._line("writer", fields | {"process": ProcessIdentity.own().fields()})]
-            lines += [self._series_line(series) for series in tuple(self.series.values())]
-            write_whole(log, b"".join(lines))
+            first = self._line("writer", fields | {"process": ProcessIdentity.own().fields()})
+            write_whole(log, first + b"".join(map(self._series_line, tuple(self.series.values()))))
             os.rename(temporary, path)  # Readers see a log only with its first line whole.
         except BaseException:  # Also for Ctrl-C.
             log.close()
@@ -442,8 +433,7 @@ class JournalWriter:
 
     def _is_intact(self, log: io.FileIO, segment: Segment | None) -> bool:
         known, self._log_bytes = self._log_bytes, os.fstat(log.fileno()).st_size
-        in_place = is_in_place(log, self.run.path / log_name(self.id), known)
-        return in_place and (segment is None or segment.is_intact())
+        return is_in_place(log, self.run.path / log_name(self.id), known) and (segment is None or segment.is_intact())
 
     def _start_over(self, reason: str) -> None:
         """Go on in new files. The series keep their keys; the new log defines them again. On the keeper's thread."""
