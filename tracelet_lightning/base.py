@@ -199,8 +199,6 @@ class LoggerBase(MediaHelpers):
         After `success`, and `finished` before SLURM requeues the job, the run goes on: the backends are told to catch
         up, and nobody waits for them. `failed` ends the run, with the exception that is being handled.
         """
-        if not self._experiment.is_running:  # The stage ran in processes of its own, with copies of this logger.
-            return
         error = sys.exception()
         if status in ("failed", "aborted") and (self._is_ours or isinstance(error, KeyboardInterrupt)):
             self._experiment.stop("failed", None if error is None else "".join(traceback.format_exception(error)))

@@ -7,7 +7,7 @@ import pytest
 
 from tests.delivery.support import WAIT_S, Chunked, Delivery, Plain, Processor, arrived, names
 from tracelet.core.records import PLUGIN_ERRORS_NAME, MetricType
-from tracelet.delivery.cursor import REJECTED_FILE
+from tracelet.delivery.cursor import REJECTED_FILE, Cursor
 from tracelet.delivery.worker import MAX_BATCH
 from tracelet.errors import (
     PartialDeliveryError,
@@ -75,6 +75,17 @@ def test_restart_goes_on_at_the_cursor(delivery: Delivery, backend: MemoryBacken
     delivery.deliver(worker)
     assert ["b"] * 50 == names(again.records)
     assert 750 == worker.get_stats().delivered
+
+
+def test_end_between_delivery_and_the_saving_of_the_cursor_sends_the_batch_again(
+    delivery: Delivery, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+):
+    delivery.log(["a"] * 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Cursor, "save", lambda self: None)  # As if the process had ended before.
+        delivery.deliver(delivery.worker(backend))
+    delivery.deliver(delivery.worker(backend))
+    assert [0, 1, 2, 0, 1, 2] == [record.iteration for record in backend.records]
 
 
 def test_backend_that_is_added_later_gets_all_from_the_start(delivery: Delivery, backend: MemoryBackend):

@@ -113,17 +113,21 @@ def test_a_disk_that_is_full_from_the_start_costs_no_exception(small_disk: Path)
     assert 0 == writer.lost
 
 
-def test_while_the_disk_is_full_a_call_stays_cheap(tmp_path: Path):
-    """Not timed: what takes time are system calls, and there are none while it is left alone."""
-    writer = eager(tmp_path)
+def test_while_the_disk_is_full_a_call_stays_cheap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Not timed: what takes time are system calls and JSON. It is left alone; and what can't wait is only counted."""
+    writer = new_writer(tmp_path, sync_interval_s=3600.0)
     key = writer.define("loss").key
     writer._retry_at_s = time.monotonic() + 3600
     calls = []
     open_log, supply_next = writer._open_log, writer._supply.next
     writer._open_log = lambda: (calls.append("open"), open_log())  # type: ignore[method-assign]
     writer._supply.next = lambda: (calls.append("next"), supply_next())[1]  # type: ignore[method-assign]
-    for step in range(MAX_LINES + 500):
+    for step in range(MAX_LINES):
         writer.append(key, step, 0.0)
+    with monkeypatch.context() as without_json:
+        without_json.setattr(writing, "encode_line", calls.append)
+        for step in range(500):
+            writer.append(key, step, 0.0)
     assert [] == calls
     assert (MAX_LINES, 500) == (len(writer._waiting), writer.lost)
 
@@ -337,6 +341,23 @@ def test_lines_that_waited_when_files_were_begun_anew_cost_no_record(tmp_path: P
     assert list(range(1010)) == [record.iteration for record in records if record.name == "loss"]
     assert ["waited"] == [record.name for record in records if record.type is MetricType.PARAMETER]
     assert [0, 0] == next(line["at"] for line in lines_of(writer.run, "record"))
+
+
+def test_a_series_that_is_being_defined_when_files_are_begun_anew_keeps_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    writer = new_writer(tmp_path, sync_interval_s=3600.0)
+    write_line = writer._write_line
+
+    def write_and_meanwhile_the_keeper(line: bytes) -> bool:
+        written = write_line(line)
+        monkeypatch.undo()
+        writer._start_over("a test wants it")
+        return written
+
+    monkeypatch.setattr(writer, "_write_line", write_and_meanwhile_the_keeper)
+    log(writer, "loss", 0, 0.0)
+    assert [0] == steps_of(tmp_path)
 
 
 def test_a_device_error_is_reported_and_new_files_are_begun_but_not_every_second(

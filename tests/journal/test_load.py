@@ -56,7 +56,11 @@ def test_segments_and_lines_of_many_series_come_together_in_the_order_of_logging
         assert points == list(zip(series.steps, series.values, series.times_s, strict=True))
 
 
-def test_damaged_slots_keep_lines_at_their_place_and_are_counted(tmp_path: Path):
+@pytest.mark.parametrize("block_slots", [8, 8192])
+def test_damaged_slots_keep_lines_at_their_place_and_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_slots: int
+):
+    monkeypatch.setattr("tracelet.journal.columns._BLOCK_SLOTS", block_slots)
     writer = new_writer(tmp_path)
     for step in range(100):
         log(writer, "loss", step, float(step))

@@ -120,6 +120,23 @@ def test_a_slot_that_was_filled_while_its_block_was_being_copied_is_no_hole(
     assert not reader.damage
 
 
+def test_a_line_that_came_after_the_log_was_read_stays_before_the_scalar_that_followed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    writer = new_writer(tmp_path)
+    log(writer, "loss", 0, 0.0)
+    real = reading.read_block
+
+    def read_and_meanwhile_a_line(*arguments: object) -> reading.Block:
+        monkeypatch.undo()
+        writer.write_record("note", "x", MetricType.TEXT)
+        log(writer, "loss", 1, 0.0)
+        return real(*arguments)
+
+    monkeypatch.setattr(reading, "read_block", read_and_meanwhile_a_line)
+    assert ["loss", "note", "loss"] == [record.name for record in records_of(JournalReader(writer.run))]
+
+
 def test_a_record_that_is_being_copied_is_left_for_later(tmp_path: Path):
     writer = new_writer(tmp_path)
     for step in range(3):

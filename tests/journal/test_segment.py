@@ -59,7 +59,7 @@ def test_a_closed_segment_takes_nothing_holds_its_records_alone_and_knows_how_ma
     segment.write(RECORD * 2)
     segment.sync()
     segment.close()
-    with pytest.raises(ValueError, match="closed|takes no more"):
+    with pytest.raises(ValueError, match=r"closed|takes no more"):
         segment.write(RECORD)
     assert HEADER_BYTES + 2 * RECORD_BYTES == (tmp_path / "a.seg").stat().st_size
     assert 2 == segment.slots()

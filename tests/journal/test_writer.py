@@ -15,6 +15,7 @@ import pytest
 
 from tests.journal.support import lines_of, log, new_run, new_writer, records_of, wait_until
 from tracelet.core.records import MetricType
+from tracelet.journal import segment as segments
 from tracelet.journal import writer as writing
 from tracelet.journal.load import Run
 from tracelet.journal.reader import Damage, Entry, JournalReader
@@ -285,6 +286,28 @@ def test_1500_interrupts_leave_no_hole_and_lose_nothing(tmp_path: Path, mode: st
     assert set(range(0, step, 10)) <= set(notes)
     assert all(record.value == record.iteration / 8 for record in records if record.name == "loss")
     assert (0, 0, 0) == (reader.damage.records, reader.damage.lines, writer.lost)
+
+
+@pytest.mark.parametrize("mode", ["map", "write"])
+def test_an_interrupt_in_the_making_of_a_file_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+):
+    """Ctrl-C comes when the file is there, and before anything can remove it."""
+    real = segments.open_new
+    writer = JournalWriter(new_run(tmp_path), mode=mode)
+
+    def make_and_interrupt(path: Path) -> object:
+        monkeypatch.undo()
+        real(path).close()
+        raise KeyboardInterrupt
+
+    for module, action in ((writing, writer.open), (segments, lambda: log(writer, "loss", 0, 0.0))):
+        monkeypatch.setattr(module, "open_new", make_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            action()
+    log(writer, "loss", 1, 0.0)
+    assert [1] == [record.iteration for record in records_of(writer.run)]
+    assert {} == {line["kind"]: line for line in lines_of(writer.run, "scalar")}
 
 
 def test_two_threads_that_define_a_series_at_once_share_it(tmp_path: Path, frequent_switches: None):

@@ -272,10 +272,9 @@ def print_pairs(console: Console, names: Sequence[Text], values: Sequence[Text])
     """Names and what belongs to them, a line each; what does not fit is cut."""
     width = min(max((name.cell_len for name in names), default=0), 40)
     for name, value in zip(names, values, strict=True):
-        _print_cells(console, [name, value], _PAIR, [width, max(console.width - width - 2 * _GAP, 20)], _GAP)
-
-
-_PAIR: Final = (Column("", ()), Column("", ()))
+        _print_cells(
+            console, [name, value], [Column("", ())] * 2, [width, max(console.width - width - 2 * _GAP, 20)], _GAP
+        )
 
 
 # -- JSON --------------------------------------------------------------------------------------------------------------

@@ -72,9 +72,11 @@ class Recorder(ABC):
             InvalidNameError, ExperimentStateError: As `log_metric`.
             UsageError: `metrics` is no mapping, or one that can't be read.
         """
-        if not isinstance(metrics, Mapping):
-            raise UsageError(f"log_metrics() takes a mapping, not {type(metrics).__name__}: {as_text(metrics):.200}")
         if type(metrics) is not dict:
+            if not isinstance(metrics, Mapping):
+                raise UsageError(
+                    f"log_metrics() takes a mapping, not {type(metrics).__name__}: {as_text(metrics):.200}"
+                )
             metrics = dict(_items(metrics))
         try:  # As in `log_metric`, and all of them in one write: a kill can't come between them.
             step = self._intake.iteration if iteration is None else iteration

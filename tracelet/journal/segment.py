@@ -19,6 +19,7 @@ import io
 import mmap
 import os
 import re
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, final
@@ -84,7 +85,7 @@ class MappedSegment:
             self._map = _map_preallocated(self._file.fileno(), HEADER_BYTES + size_bytes)
         except BaseException:  # Also for Ctrl-C: neither the file nor its descriptor may stay behind.
             self._file.close()
-            self._path.unlink()
+            self._path.unlink(missing_ok=True)
             raise
         self._map.write(header.encode())
         self.write: Callable[[bytes], int] = self._map.write
@@ -146,14 +147,14 @@ class WrittenSegment:
             OSError: There is no room, or the directory does not take the file.
         """
         self.index = index
-        temporary = path.with_suffix(".tmp")
+        temporary = temporary_path(path)
         self._file = open_new(temporary)
         try:
             write_whole(self._file, header.encode())
             os.rename(temporary, path)
-        except BaseException:  # As above.
+        except BaseException:  # As above; and it may have its name already.
             self._file.close()
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
             raise
         self.write: Callable[[bytes], int] = self._write
         self._path = path
@@ -204,6 +205,14 @@ def _map_preallocated(file: int, size_bytes: int) -> mmap.mmap:
 
 def _refuse(_record: bytes) -> int:
     raise ValueError("the segment takes no more records")
+
+
+def temporary_path(path: Path) -> Path:
+    """Where to make a file that will be called `path`.
+
+    Never the same twice: a Ctrl-C at the wrong instant can leave a file behind, which must not be in the way for ever.
+    """
+    return path.with_name(f"{path.stem}-{secrets.token_hex(4)}.tmp")
 
 
 def open_new(path: Path) -> io.FileIO:

@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 
 JournalMode = Literal["auto", "map", "write"]
 
-_FIRST_SEGMENT_BYTES: Final = 64 << 10  # 2,048 records: a short run stays small. Each next one is twice as large.
+_FIRST_SEGMENT_BYTES: Final = 64 << 10  # 2,048 records: a short run stays small.
+_GROWTH: Final = 10
+"""A segment has a tenth of what was made before it: so the unused rest, spare included, is at most a fifth of the run."""
 
 
 @final
@@ -34,6 +36,7 @@ class SegmentSupply:
         self._mode: JournalMode = mode
         self._max_bytes = max(max_segment_bytes, RECORD_BYTES)
         self._count = 0
+        self._made_bytes = 0
         self._spare: MappedSegment | None = None
 
     @property
@@ -90,13 +93,16 @@ class SegmentSupply:
             self._mode = "map" if can_map(self._run.path) else "write"
         if self._mode == "write":
             return None
-        size_bytes = min(_FIRST_SEGMENT_BYTES << min(self._count, 20), self._max_bytes)
+        size_bytes = min(max(_FIRST_SEGMENT_BYTES, self._made_bytes // _GROWTH), self._max_bytes)
+        size_bytes -= size_bytes % RECORD_BYTES
         try:
-            return MappedSegment(self._run.path, self._header(), size_bytes - size_bytes % RECORD_BYTES)
+            made = MappedSegment(self._run.path, self._header(), size_bytes)
         except CannotMapError as error:
             logger.info("The run %s is written without a memory map: %s", self._run.path, error)
             self._mode = "write"
             return None
+        self._made_bytes += size_bytes
+        return made
 
     def _header(self) -> SegmentHeader:
         return SegmentHeader(bytes.fromhex(self._run.identity.uuid), uuid.uuid4().bytes, os.getpid(), time.time_ns())

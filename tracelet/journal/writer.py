@@ -33,7 +33,7 @@ from tracelet.errors import JournalError
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.format import CRC, FORMAT_VERSION, RECORD, RECORD_BYTES, encode_line, log_name
 from tracelet.journal.keeper import JournalKeeper
-from tracelet.journal.segment import Segment, is_in_place, open_new, write_whole
+from tracelet.journal.segment import Segment, is_in_place, open_new, temporary_path, write_whole
 from tracelet.journal.status import ProcessIdentity
 from tracelet.journal.supply import JournalMode, SegmentSupply
 from tracelet.journal.waiting import MAX_LINES, WaitingLines
@@ -130,7 +130,7 @@ class JournalWriter:
         Raises:
             struct.error: `step` or `time_ns` is no integer of 64 bits, or `value` no number.
         """
-        record = RECORD.pack(value, step, time_ns or _time_ns(), key)
+        record = _pack(value, step, time_ns or _time_ns(), key)
         record += _pack_crc(_crc32(record))
         try:
             self._write(record)
@@ -145,16 +145,23 @@ class JournalWriter:
             TypeError: A value is no float.
             struct.error: As `append`.
         """
-        time_ns, series, parts = _time_ns(), self.series, []
+        time_ns, series, parts = _time_ns(), self.series, list[bytes]()
+        pack, crc32, pack_crc, add = (
+            _pack,
+            _crc32,
+            _pack_crc,
+            parts.append,
+        )  # Local names: 0.5 µs of 4.4 for ten values.
         for name, value in values.items():
             if type(value) is not float:
                 raise TypeError(name)
-            record = RECORD.pack(value, step, time_ns, series[name].key)
-            parts += (record, _pack_crc(_crc32(record)))
+            record = pack(value, step, time_ns, series[name].key)
+            add(record)
+            add(pack_crc(crc32(record)))
         records = b"".join(parts)
         try:
             self._write(records)
-        except (ValueError, OSError):  # They do not all fit into this segment.
+        except (ValueError, OSError):  # They do not all fit in.
             for start in range(0, len(records), RECORD_BYTES):
                 self._append_in_new_segment(records[start : start + RECORD_BYTES])
 
@@ -366,7 +373,7 @@ class JournalWriter:
             return
         self.run.ensure()
         path = self.run.path / log_name(self.id)
-        temporary = path.with_suffix(".tmp")
+        temporary = temporary_path(path)
         log = open_new(temporary)
         try:
             fields = {"format": FORMAT_VERSION, "run": self.run.identity.uuid, "writer": self.id, "role": self._role}
@@ -484,6 +491,7 @@ def _no_segment(_record: bytes) -> int:
 
 _time_ns = time.time_ns
 _crc32 = zlib.crc32
+_pack = RECORD.pack
 _pack_crc = CRC.pack
 
 _live_writers: weakref.WeakSet[JournalWriter] = weakref.WeakSet()

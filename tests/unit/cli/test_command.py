@@ -136,13 +136,14 @@ def test_a_terminal_gets_colours_and_no_color_takes_them_away(demo):
     assert "\x1b[36m" not in on_a_terminal(["plot", "mlp-small"], NO_COLOR="1")
 
 
-@pytest.mark.parametrize("command", ["runs", "export", "show"])
+@pytest.mark.parametrize("command", [["runs"], ["export"], ["show"], ["version", "--json"]], ids=" ".join)
 def test_a_reader_that_goes_away_is_no_error(make_run, command):
     make_run(series={f"metric{number}": [0.5] * 3000 for number in range(10)})
     reader, writer = os.pipe()
     os.close(reader)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     process = subprocess.run(
-        [*MAIN, command], check=False, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60
+        MAIN + command, check=False, stdout=writer, stderr=subprocess.PIPE, text=True, env=buffered
     )
     os.close(writer)
     assert "" == process.stderr

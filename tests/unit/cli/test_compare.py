@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 
 def words(text, start):
     (line,) = [line for line in text.splitlines() if line.startswith(start)]
@@ -28,9 +30,10 @@ def test_metrics_are_side_by_side_with_the_difference(make_run, tracelet):
     assert ["bad", "last", "-", "NaN"] == words(output, "bad")
 
 
-def test_more_runs_than_fit_come_in_blocks_with_the_first_in_each(make_run, tracelet):
+@pytest.mark.parametrize("metric", ["acc", "a metric with quite a long name"])
+def test_more_runs_than_fit_come_in_blocks_with_the_first_in_each(make_run, tracelet, metric):
     for number in range(6):
-        series = {"a metric with quite a long name": [-1.2345e-7 * number]}
+        series = {metric: [-1.2345e-7 * number]}
         make_run(f"run{number}", "name " * 9, params={"p" * 40: f"{number}" * 40}, series=series)
     output = tracelet("compare", *(f"run{number}" for number in range(6))).stdout
     assert all(len(line) <= 80 for line in output.splitlines())

@@ -22,7 +22,8 @@ def test_the_main_metrics_are_drawn_within_80_columns(demo, tracelet):
 def test_metrics_of_one_kind_share_a_chart(demo, tracelet):
     lines = tracelet("plot", "mlp-small", "*/loss", "val/acc").stdout.splitlines()
     assert "loss" == lines[0]
-    assert {"  * train/loss", "  o val/loss"} <= set(lines)
+    assert {"  * train/loss", "  o val/loss"} <= set(lines)  # What tells them apart without colours.
+    assert any("*" in line and "o" in line and "│" in line for line in lines)
     assert 1 == lines.count("val/acc")
 
 
@@ -92,9 +93,10 @@ def test_a_png_is_a_picture(demo, tmp_path, tracelet):
     assert ["loss.png"] == [file.name for file in tmp_path.glob("*loss*")]
 
 
-def test_an_svg_holds_hostile_names_as_text(make_run, tmp_path, tracelet):
+def test_hostile_names_are_only_text_in_a_file(make_run, tmp_path, tracelet):
     make_run(name="$\\frac{$ <script>\x1b😀", series={"_<b>$x_{$😀": [1.0, math.nan, 3.0], "empty": []})
-    tracelet("plot", "latest", "*", "-o", "chart.svg")
+    for file in ("chart.svg", "chart.png"):
+        tracelet("plot", "latest", "*", "-o", file)
     root = ElementTree.parse(tmp_path / "chart.svg").getroot()
     assert root.tag.endswith("svg")
     assert not [element for element in root.iter() if element.tag.endswith("script")]

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import tracelet
-from tracelet import Experiment
+from tracelet import Experiment, MetricType
+from tracelet.core.records import STATUS_NAME
 from tracelet.errors import (
     CorruptJournalError,
     RunExistsError,
@@ -101,6 +102,11 @@ def test_a_copy_of_a_running_experiment_in_its_process_is_the_same_object(clone:
     assert experiment is clone(experiment)
 
 
+def test_a_deep_copy_of_an_experiment_that_was_not_started_is_the_same_object():
+    experiment = Experiment("e")
+    assert experiment is copy.deepcopy([experiment])[0]
+
+
 def test_a_copy_in_another_process_of_an_experiment_that_was_not_started_has_all_of_it():
     experiment = Experiment("e", config={"lr": 1}, tags=["t"], project="p", run_id="r", dir="d", rank=3)
     again = pickle.loads(pickle.dumps(experiment))
@@ -167,6 +173,7 @@ def test_stop_in_a_forked_child_ends_the_childs_part_only():
     experiment.stop()
     run = tracelet.load_run(experiment.run_dir)
     assert (["child", "parent"], "finished", None) == (run.names(), run.status.value, run.error)
+    assert ["finished"] == [r.value for r in run.records(MetricType.CUSTOM) if r.name == STATUS_NAME]
 
 
 def test_an_experiment_can_be_started_in_a_forked_child():

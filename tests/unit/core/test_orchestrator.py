@@ -133,7 +133,15 @@ def test_settings_of_a_plugin_reach_it_however_it_was_given(monkeypatch: pytest.
         assert "http://127.0.0.1" == backend.config["url"]
     expected = {"run_name": "test", "run_id": "r1", "run_project": "default", "run_dir": experiment.run_dir}
     assert expected == {key: by_argument.config[key] for key in expected}
-    assert by_argument.config["state_dir"].is_dir()
+
+
+def test_directory_of_a_backend_is_there_when_it_starts():
+    backend, go_on = MemoryBackend(), threading.Event()
+    backend.stall(go_on, at="start")
+    with Experiment("test", backend=backend):
+        assert backend.wait_until(lambda: backend.count("start") == 1, WAIT_S)
+        assert backend.config["state_dir"].is_dir()
+        go_on.set()
 
 
 # -- collectors --------------------------------------------------------------------------------------------------------
