@@ -99,7 +99,7 @@ print(sorted({"tracelet_sqlite", "tracelet_broken"} & set(sys.modules)))
     [
         ("broken", "PluginError: the plug-in 'broken' of tracelet-broken 1.0.0 can't be loaded from tracelet_broken"),
         ("gone", "MissingDependencyError: the plug-in 'gone' of tracelet-broken 1.0.0 can't be imported"),
-        ("sqlight", "PluginNotFoundError: no plug-in 'sqlight' is installed; did you mean 'sqlite'?"),
+        ("sqlight", "PluginNotFoundError: no plug-in 'sqlight' (did you mean 'sqlite'?) is installed"),
     ],
 )
 def test_broken_plugin_is_an_error_where_it_is_asked_for(packages: Path, tmp_path: Path, name: str, error: str):

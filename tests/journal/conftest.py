@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tracelet.journal.writer import _live_writers
+from tracelet.journal import forking
+from tracelet.journal.writer import JournalWriter
 
 
 @pytest.fixture(autouse=True)
@@ -17,5 +18,6 @@ def no_device(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def no_writer_outlives_its_test() -> Iterator[None]:
     yield
-    for writer in list(_live_writers):
+    for writer in forking.watched():
+        assert isinstance(writer, JournalWriter)
         writer.close()

@@ -51,7 +51,7 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
         matches = [pattern] if pattern in names else [name for name in names if fnmatchcase(name, pattern)]
         if not matches:
             known = f"{', '.join(names[:10])}{', …' if len(names) > 10 else ''}" or "none"
-            raise UsageError(f"no metric answers to {pattern!r} (there: {known}){did_you_mean(pattern, names)}")
+            raise UsageError(f"no metric answers to {pattern!r}{did_you_mean(pattern, names)}; there are: {known}")
         found |= dict.fromkeys(matches)
     return list(found)
 

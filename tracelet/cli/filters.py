@@ -156,7 +156,7 @@ def _parse_key(text: str, option: str) -> Key:
         return Key("", text)
     known = [*_FACTS, *(f"{group}.NAME" for group in _GROUPS)]
     raise typer.BadParameter(
-        f"there is no key {text!r} (there are {', '.join(known)}){did_you_mean(text, known)}", param_hint=option
+        f"there is no key {text!r}{did_you_mean(text, known)}; there are {', '.join(known)}", param_hint=option
     )
 
 

@@ -415,7 +415,7 @@ class PluginManager:
         if not found:
             known = sorted({plugin.name for plugin in self.installed()})
             raise PluginNotFoundError(
-                f"no plug-in {name!r} is installed{did_you_mean(name, known)}. Installed: {', '.join(known) or 'none'}"
+                f"no plug-in {name!r}{did_you_mean(name, known)} is installed. Installed: {', '.join(known) or 'none'}"
             )
         if name in self._deny or (self._allow is not None and name not in self._allow):
             raise PluginNotFoundError(f"the plug-in {name!r} is installed, but the settings do not allow it")

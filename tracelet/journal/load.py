@@ -7,7 +7,6 @@ when a series is. What was read is kept: make a new `Run` to see what has come s
 
 from __future__ import annotations
 
-import difflib
 import functools
 import logging
 import os
@@ -32,6 +31,7 @@ from tracelet.journal.format import (
 )
 from tracelet.journal.reader import Damage, WriterReader, first_line, place_of
 from tracelet.journal.status import ProcessIdentity, RunStatus
+from tracelet.utils.text import did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -440,7 +440,7 @@ def find_run(reference: str, directory: str | os.PathLike[str], project: str | N
         several = ", ".join(f"{run.id} ({run.name})" for run in found[:5])
         raise RunNotFoundError(f"{len(found)} runs answer to {reference!r} {place}: {several}. Name one by its id")
     hint = did_you_mean(reference, [run.id for run in runs] + [run.name for run in runs])
-    raise RunNotFoundError(f"no run {reference!r} {place}{hint}. `tracelet runs` lists them")
+    raise RunNotFoundError(f"no run {reference!r}{hint} {place}. `tracelet runs` lists them")
 
 
 def load_run(reference: str | os.PathLike[str] = LATEST, dir: str | os.PathLike[str] | None = None) -> Run:
@@ -456,9 +456,3 @@ def load_run(reference: str | os.PathLike[str] = LATEST, dir: str | os.PathLike[
     from tracelet.settings import TraceletSettings
 
     return find_run(os.fspath(reference), TraceletSettings.load(dir=dir).dir)
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """`; did you mean 'x'?` for the end of an error, or nothing."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -13,7 +13,6 @@ return (`journal.waiting`); what is more is counted in `lost`, reported once, an
 
 from __future__ import annotations
 
-import functools
 import io
 import itertools
 import logging
@@ -22,7 +21,6 @@ import os
 import threading
 import time
 import uuid
-import weakref
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +28,7 @@ from typing import Any, Final, Literal, final
 
 from tracelet.core.records import MetricType
 from tracelet.errors import JournalError
+from tracelet.journal import forking
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.format import CRC, FORMAT_VERSION, RECORD, RECORD_BYTES, encode_line, log_name
 from tracelet.journal.keeper import JournalKeeper
@@ -101,8 +100,7 @@ class JournalWriter:
         self._heartbeat_s = heartbeat_s
         self._closed = False
         self._reset(parent=None)
-        _guard_forks()
-        _live_writers.add(self)
+        forking.watch(self)
 
     def _reset(self, parent: str | None) -> None:
         """A new writer, with files of its own, that are made when they are needed."""
@@ -468,7 +466,7 @@ class JournalWriter:
 
     # -- fork ----------------------------------------------------------------------------------------------------------
 
-    def _become_child(self) -> None:
+    def become_child(self) -> None:
         """In a forked child: let go of everything that is the parent's, without a lock, and start anew when needed."""
         log, segment, supply, parent = self._log, self._segment, self._supply, self.id
         self.series.clear()
@@ -493,15 +491,3 @@ _time_ns = time.time_ns
 _crc32 = zlib.crc32
 _pack = RECORD.pack
 _pack_crc = CRC.pack
-
-_live_writers: weakref.WeakSet[JournalWriter] = weakref.WeakSet()
-
-
-@functools.cache  # Once a process: hooks of a fork can't be taken back.
-def _guard_forks() -> None:
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _after_fork_in_child() -> None:
-    for writer in list(_live_writers):
-        writer._become_child()  # noqa: SLF001  This function is a part of the class that has to stand outside.

@@ -83,7 +83,7 @@ def test_every_command_speaks_strict_json(hostile_runs, read_json, command):
 def test_an_unknown_run_is_one_line_on_stderr(demo, tracelet, command):
     result = tracelet(command, "mlp-smal", code=1)
     assert "" == result.stdout
-    assert result.stderr.startswith("Error: no run 'mlp-smal' in 'tracelet_runs'; did you mean 'mlp-small'?")
+    assert result.stderr.startswith("Error: no run 'mlp-smal' (did you mean 'mlp-small'?) in 'tracelet_runs'")
     assert 1 == result.stderr.count("\n")
 
 

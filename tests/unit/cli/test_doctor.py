@@ -50,7 +50,7 @@ def test_a_wrong_setting_is_a_problem(tracelet, read_json, monkeypatch):
 def test_a_backend_that_is_not_there_is_a_problem(tracelet, monkeypatch):
     monkeypatch.setenv("TRACELET_BACKEND", "memroy,memory")
     output = tracelet("doctor", code=1).stdout
-    assert "Problem: no plug-in 'memroy' is installed; did you mean 'memory'?" in output
+    assert "Problem: no plug-in 'memroy' (did you mean 'memory'?) is installed" in output
     assert 1 == output.count("Problem")
 
 

@@ -76,7 +76,7 @@ def test_a_run_without_metrics_says_so(make_run, tracelet):
 def test_an_unknown_metric_names_the_known_ones(make_run, tracelet):
     make_run(series={"val/loss": [1.0]})
     error = tracelet("plot", "latest", "val/los", code=1).stderr
-    assert "Error: no metric answers to 'val/los' (there: val/loss); did you mean 'val/loss'?\n" == error
+    assert "Error: no metric answers to 'val/los' (did you mean 'val/loss'?); there are: val/loss\n" == error
 
 
 def test_a_name_with_pattern_characters_means_itself(make_run, read_json):

@@ -270,7 +270,7 @@ def test_package_with_damaged_entry_points_is_left_out(install: Install, caplog:
 
 def test_unknown_plugin_is_an_error_that_names_near_ones(install: Install):
     install("acme_tracker", GOOD, "[tracelet.backends]\nacme = acme_tracker:make\n")
-    with pytest.raises(PluginNotFoundError, match=r"no plug-in 'acne' is installed; did you mean 'acme'\?.*jsonl"):
+    with pytest.raises(PluginNotFoundError, match=r"no plug-in 'acne' \(did you mean 'acme'\?\) is installed.*jsonl"):
         PluginManager().load("acne")
 
 
