@@ -105,7 +105,22 @@ def test_a_group_of_scalars_shares_step_and_time(tmp_path: Path):
     assert 10 == len({record.timestamp for record in records})
 
 
-@pytest.mark.parametrize(("values", "error"), [({"a": 1.0, "new": 1.0}, KeyError), ({"a": 1.0, "b": 1}, TypeError)])
+def test_a_group_may_hold_integers_that_a_float_can_hold(tmp_path: Path):
+    writer = new_writer(tmp_path)
+    writer.define("a"), writer.define("epoch")
+    writer.append_all({"a": 0.5, "epoch": 2**53}, 7)
+    assert [("a", 0.5), ("epoch", float(2**53))] == [(r.name, r.value) for r in records_of(writer.run)]
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"a": 1.0, "new": 1.0}, KeyError),
+        ({"a": 1.0, "b": 2**53 + 1}, TypeError),
+        ({"a": 1.0, "b": True}, TypeError),
+        ({"a": 1.0, "b": "1"}, TypeError),
+    ],
+)
 def test_a_group_that_is_not_good_as_a_whole_writes_nothing(tmp_path: Path, values: dict, error: type[Exception]):
     writer = new_writer(tmp_path)
     writer.define("a"), writer.define("b")

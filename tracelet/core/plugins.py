@@ -394,7 +394,10 @@ class PluginManager:
         if not isinstance(plugin, PluginBase):
             raise PluginContractError(f"register_plugin() takes an instance of a plug-in, not {plugin!r}")
         managed = ManagedPlugin(plugin, config or {})
-        if managed.name in self._plugins:
+        known = self._plugins.get(managed.name)
+        if known is not None and known.plugin is plugin:  # A start that failed is tried again.
+            return known
+        if known is not None:
             raise PluginContractError(f"a plug-in named {managed.name!r} is registered already")
         if self._configuration is not None:
             managed.config = {**self._configuration(managed.name), **managed.config}

@@ -36,6 +36,7 @@ from tracelet.journal.segment import Segment, is_in_place, open_new, temporary_p
 from tracelet.journal.status import ProcessIdentity
 from tracelet.journal.supply import JournalMode, SegmentSupply
 from tracelet.journal.waiting import MAX_LINES, WaitingLines
+from tracelet.utils.values import EXACT_INT_LIMIT
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ class JournalWriter:
 
         Raises:
             KeyError: A series is not defined. Nothing has been written then, nor in the cases below.
-            TypeError: A value is no float.
+            TypeError: A value is neither a float nor an integer that a float can hold.
             struct.error: As `append`.
         """
         time_ns, series, parts = _time_ns(), self.series, list[bytes]()
@@ -151,7 +152,7 @@ class JournalWriter:
             parts.append,
         )  # Local names: 0.5 µs of 4.4 for ten values.
         for name, value in values.items():
-            if type(value) is not float:
+            if type(value) is not float and not (type(value) is int and -EXACT_INT_LIMIT <= value <= EXACT_INT_LIMIT):
                 raise TypeError(name)
             record = pack(value, step, time_ns, series[name].key)
             add(record)

@@ -186,6 +186,12 @@ def test_name_that_is_taken_is_refused():
         manager.register_plugin(MemoryBackend())
 
 
+def test_the_same_instance_is_registered_once():
+    manager, backend = PluginManager(), MemoryBackend()
+    assert manager.register_plugin(backend) is manager.register_plugin(backend)
+    assert 1 == len(list(manager))
+
+
 def test_settings_reach_a_registered_instance_and_its_own_configuration_wins():
     manager = PluginManager(configuration=lambda name: {"name": name, "url": "from the settings"})
     managed = manager.register_plugin(MemoryBackend(), {"url": "given"})
