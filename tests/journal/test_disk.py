@@ -49,7 +49,7 @@ def test_where_files_may_not_grow_the_rest_waits_is_counted_and_goes_on_afterwar
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     writer, count = eager(tmp_path, mode="map"), 60_000
-    with caplog.at_level(logging.WARNING), file_size_limit(1 << 20):
+    with caplog.at_level(logging.WARNING), file_size_limit(64 << 10):  # Less than a segment.
         for step in range(count):
             log(writer, "loss", step, step / 8)
         writer.write_record("note", "x", MetricType.TEXT)

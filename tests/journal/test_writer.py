@@ -331,16 +331,18 @@ def test_two_threads_that_define_a_series_at_once_share_it(tmp_path: Path, frequ
     def work() -> None:
         barrier.wait()
         for number in range(200):
-            found.append(writer.define(f"series{number}"))
-            writer.append(found[-1].key, 0, 1.0)
+            series = writer.define(f"series{number}")
+            writer.append(series.key, 0, 1.0)
+            found.append(series.key)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert 200 == len({series.key for series in found})
-    assert [4] * 200 == [len(Run(writer.run.path).series(f"series{number}")) for number in range(200)]
+    assert 200 == len(set(found))
+    run = Run(writer.run.path)
+    assert [4] * 200 == [len(run.series(f"series{number}")) for number in range(200)]
 
 
 def test_a_log_call_does_not_wait_for_a_thread_that_is_making_a_segment(tmp_path: Path):

@@ -1,7 +1,7 @@
 """Tells every writer of a process, in a forked child, that it is in one.
 
-Called by `JournalWriter` when it is made, on any thread; and by Python in the child, before anything else runs there. So
-no record of a child ever reaches its parent's files.
+Called by `JournalWriter` when it is made, on any thread; and by Python in the child, before anything else runs there.
+The guarantee: no record of a child reaches its parent's files.
 """
 
 from __future__ import annotations

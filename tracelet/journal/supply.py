@@ -23,7 +23,7 @@ JournalMode = Literal["auto", "map", "write"]
 
 _FIRST_SEGMENT_BYTES: Final = 64 << 10  # 2,048 records: a short run stays small.
 _GROWTH: Final = 10
-"""A segment has a tenth of what was made before it: so what is unused, spare included, is at most a fifth of the run."""
+"""A segment has a tenth of what was made before it: so what is unused, spare included, is at most a fifth of a run."""
 
 
 @final

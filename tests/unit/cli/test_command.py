@@ -117,7 +117,7 @@ def test_the_version_is_told(tracelet, read_json):
 
 def test_every_command_has_help(tracelet):
     commands = [command.name for command in make_app().registered_commands]
-    assert ["runs", "show", "plot", "compare", "export", "plugins", "doctor", "version"] == commands
+    assert ["runs", "show", "plot", "compare", "export", "sync", "plugins", "doctor", "version"] == commands
     for command in commands:
         assert f"Usage: tracelet {command}" in tracelet(command, "-h").stdout
 

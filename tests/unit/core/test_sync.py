@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tracelet
+from tracelet import Experiment, TraceletSettings
+from tracelet.core.plugins import PluginManager
+from tracelet.core.sync import sync_run
+from tracelet.errors import PluginContractError, PluginNotFoundError, RetryableError, UsageError
+from tracelet.testing import MemoryBackend
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> MemoryBackend:
+    """What the name `memory` stands for, in place of a new one each time."""
+    made = MemoryBackend()
+    load = PluginManager.load
+    monkeypatch.setattr(
+        PluginManager, "load", lambda self, name: self.register_plugin(made) if name == "memory" else load(self, name)
+    )
+    return made
+
+
+def recorded(**options: Any) -> Path:
+    with Experiment("e", config={"lr": 0.1}, **options) as experiment:
+        for step in range(1000):
+            experiment.log_metric("loss", float(step), step)
+    return experiment.run_dir
+
+
+def losses(backend: MemoryBackend) -> list[float]:
+    return [record.value for record in backend.records if record.name == "loss"]
+
+
+def test_a_backend_that_was_not_there_gets_everything_in_order(backend: MemoryBackend):
+    path = recorded()
+    stats = sync_run(path, ["memory"], TraceletSettings())["memory"]
+    assert [float(step) for step in range(1000)] == losses(backend)
+    assert "finished" == backend.records[-1].value
+    assert (len(backend.records), 0, 0) == (stats.delivered, stats.rejected, stats.waiting)
+
+
+def test_what_a_backend_has_is_not_sent_again(backend: MemoryBackend):
+    path = recorded()
+    first = sync_run(path, ["memory"], TraceletSettings())["memory"].delivered
+    backend.records.clear()
+    again = sync_run(path, ["memory"], TraceletSettings())["memory"]
+    assert ([], first) == (backend.records, again.delivered)
+
+
+def test_after_an_outage_the_rest_arrives_once(backend: MemoryBackend):
+    class Dead(MemoryBackend):
+        def handle_metric(self, metric: Any) -> None:
+            raise RetryableError("away")
+
+    path = recorded(backend=Dead(), settings=TraceletSettings(stop_timeout_s=0))
+    sync_run(path, ["memory"], TraceletSettings())
+    assert [float(step) for step in range(1000)] == losses(backend)
+
+
+def test_a_backend_that_stays_away_is_given_up_in_time_and_its_records_wait(backend: MemoryBackend):
+    path = recorded()
+    backend.fail(RetryableError("away"))
+    stats = sync_run(path, ["memory"], TraceletSettings(), timeout_s=0.1)["memory"]
+    assert (0, 1002) == (stats.delivered, stats.waiting)
+    assert "RetryableError: away" == stats.last_error
+
+
+def test_nothing_is_added_to_the_journal(backend: MemoryBackend):
+    path = recorded()
+    before = {file.name: file.stat().st_size for file in path.glob("*.*")}
+    backend.reject(lambda record: record.name == "loss")
+    sync_run(path, ["memory"], TraceletSettings())
+    assert before == {file.name: file.stat().st_size for file in path.glob("*.*")}
+
+
+def test_a_run_that_is_running_delivers_itself(backend: MemoryBackend):
+    with Experiment("e") as experiment, pytest.raises(UsageError, match="still running"):
+        sync_run(experiment.run_dir, ["memory"], TraceletSettings())
+    assert [] == backend.records
+
+
+def test_what_is_no_backend_is_refused_before_anything_is_sent(backend: MemoryBackend):
+    path = recorded()
+    with pytest.raises(PluginNotFoundError, match="nowhere"):
+        sync_run(path, ["memory", "nowhere"], TraceletSettings())
+    assert [] == backend.records
+
+
+def test_no_thread_is_left(backend: MemoryBackend):
+    before = set(threading.enumerate())
+    sync_run(recorded(), ["memory"], TraceletSettings())
+    assert before == set(threading.enumerate())
+
+
+def test_the_status_of_the_run_stays(backend: MemoryBackend):
+    path = recorded()
+    sync_run(path, ["memory"], TraceletSettings())
+    assert tracelet.RunStatus.FINISHED is tracelet.load_run(path).status
+
+
+def test_a_plugin_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch):
+    from tracelet.core.plugins import CollectorPlugin, PluginMetadata, PluginType
+
+    class Collector(CollectorPlugin):
+        @classmethod
+        def get_metadata(cls) -> PluginMetadata:
+            return PluginMetadata("probe", "1", PluginType.COLLECTOR)
+
+        def initialize(self, config: dict[str, Any]) -> None: ...
+        def start(self) -> None: ...
+        def stop(self) -> None: ...
+        def get_status(self) -> dict[str, Any]:
+            return {}
+
+        def collect(self) -> list[Any]:
+            return []
+
+    monkeypatch.setattr(PluginManager, "load", lambda self, name: self.register_plugin(Collector()))
+    with pytest.raises(PluginContractError, match="'probe' is a collector"):
+        sync_run(recorded(), ["probe"], TraceletSettings())
