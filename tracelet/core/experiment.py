@@ -51,9 +51,11 @@ _FINAL: Final = (RunStatus.FINISHED.value, RunStatus.FAILED.value)
 class Experiment(Recorder):
     """Records one run.
 
+    ```python
     with Experiment("digits", config={"lr": 1e-3}) as experiment:
         for step in range(100):
             experiment.log_metric("train/loss", 1 / (step + 1), step)
+    ```
     """
 
     _live: ClassVar[weakref.WeakValueDictionary[str, Experiment]] = weakref.WeakValueDictionary()

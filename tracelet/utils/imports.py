@@ -35,7 +35,6 @@ _EXTRAS = {
     "pandas": "parquet",
     "pyarrow": "parquet",
     "pynvml": "gpu",
-    "pytorch_lightning": "lightning",
     "transformers": "hf",
     "wandb": "wandb",
 }

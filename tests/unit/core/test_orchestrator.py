@@ -241,7 +241,7 @@ def test_collector_that_fails_is_counted_each_time_and_said_on_the_change(caplog
     with collecting(collector) as experiment:
         assert collector.wait_for(3)
         collector.error = None
-        assert collector.wait_for(6)
+        assert collector.wait_for(len(collector.readings) + 3)  # Two of them have come to their end.
         assert experiment.status()["errors"]["counter"] >= 2
     assert (1, 1) == (said(caplog, "the collector 'counter' fails"), said(caplog, "'counter' works again"))
     run = load_run(experiment.run_dir)
@@ -338,7 +338,7 @@ def test_framework_plugin_knows_its_experiment_before_it_starts_and_is_a_source(
         ("set_experiment", ["set_experiment"]),
         ("initialize", ["set_experiment", "initialize"]),
         ("start", ["set_experiment", "initialize", "start", "stop"]),
-        ("stop", ["set_experiment", "initialize", "start", "stop"]),
+        ("stop", ["set_experiment", "initialize", "start"]),
     ],
 )
 def test_framework_plugin_that_fails_is_reported_and_the_run_goes_on(
@@ -350,7 +350,8 @@ def test_framework_plugin_that_fails_is_reported_and_the_run_goes_on(
     experiment.register_plugin(framework)
     with experiment:
         experiment.log_metric("loss", 0.5, 0)
-    assert calls == framework.calls
+        assert calls == framework.calls  # What could not start is stopped at once.
+    assert ("stop" in framework.calls) == ("initialize" in calls and fails_at != "initialize")
     assert 1 == said(caplog, f"{fails_at} fails")
     assert {"framework": 1} == experiment.status()["errors"]
     assert [0.5] == load_run(experiment.run_dir).series("loss").values.tolist()

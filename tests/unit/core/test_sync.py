@@ -53,11 +53,10 @@ def test_what_a_backend_has_is_not_sent_again(backend: MemoryBackend):
 
 
 def test_after_an_outage_the_rest_arrives_once(backend: MemoryBackend):
-    class Dead(MemoryBackend):
-        def handle_metric(self, metric: Any) -> None:
-            raise RetryableError("away")
-
-    path = recorded(backend=Dead(), settings=TraceletSettings(stop_timeout_s=0))
+    dead = MemoryBackend()
+    dead.fail(RetryableError("away"))
+    path = recorded(backend=dead, settings=TraceletSettings(stop_timeout_s=0))
+    assert [] == dead.records
     sync_run(path, ["memory"], TraceletSettings())
     assert [float(step) for step in range(1000)] == losses(backend)
 
