@@ -99,7 +99,7 @@ def main(scale: float = 1.0) -> None:
     rounds: dict[Case, list[list[float]]] = {case: [] for case in cases}
     for _ in range(scaled(_ROUNDS, scale)):
         for case in cases:
-            rounds[case].append(_percentiles_us(_latencies_ns(case, scaled(_BACKLOG, scale, 1000))))
+            rounds[case].append(_percentiles_us(_latencies_ns(case, scaled(_BACKLOG, scale, 10_000))))
     results = {case: [statistics.median(column) for column in zip(*r, strict=True)] for case, r in rounds.items()}
 
     def row(case: Case) -> Row:

@@ -189,6 +189,103 @@ class TestImportsItsSdk(BackendSuite):
     caught_by = frozenset({"test_importing_the_module_imports_no_dependency"})
 
 
+class HasBadMetadata(Kept):
+    dependencies = ("a b c",)
+
+    @classmethod
+    def get_metadata(cls):
+        return replace(super().get_metadata(), name="Two Words", type=PluginType.COLLECTOR)
+
+
+class TestHasBadMetadata(BackendSuite):
+    faulty = HasBadMetadata
+    caught_by = frozenset(
+        {
+            "test_metadata_says_who_it_is",
+            "test_metadata_is_told_by_the_class",
+            "test_dependencies_are_requirements",
+        }
+    )
+
+
+class IsTouchy(Kept):
+    """Refuses what is unusual, and connects only once."""
+
+    def __init__(self):
+        super().__init__()
+        self.initialized = 0
+
+    @classmethod
+    def validate_config(cls, config):
+        raise ValueError("no settings, no backend")
+
+    def initialize(self, config):
+        self.initialized += 1
+        if self.initialized > 1:
+            raise RuntimeError("connected already")
+
+    def get_status(self):
+        if self._active:
+            raise RuntimeError("not from this thread")
+        return {}
+
+    def get_url(self):
+        return 3
+
+    def handle_batch(self, metrics):
+        first = metrics[0]
+        if first.type in (MetricType.TEXT, MetricType.CUSTOM, MetricType.PARAMETER):
+            raise TypeError(first.value)
+        super().handle_batch(metrics)
+
+    def row(self, metric):
+        if metric.type is MetricType.SYSTEM:
+            raise TypeError("no system metrics")
+        return super().row(metric)
+
+
+class TestIsTouchy(BackendSuite):
+    faulty = IsTouchy
+    caught_by = frozenset(
+        {
+            "test_configuration_is_accepted",
+            "test_initialize_can_be_called_again",
+            "test_status_is_readable_in_every_state",
+            "test_url_is_a_text_or_none_in_every_state",
+            "test_empty_batch_is_taken",
+            "test_text_is_taken",
+            "test_tags_and_status_are_taken",
+            "test_parameter_of_each_type_is_taken",
+            "test_parameter_that_is_logged_again_is_no_error",
+            "test_unknown_custom_record_is_ignored",
+            "test_system_metrics_are_stored_as_metrics",
+        }
+    )
+
+
+class KeepsOneValueAStep(Kept):
+    def key(self, row):
+        return row[:2]
+
+
+class TestKeepsOneValueAStep(BackendSuite):
+    faulty = KeepsOneValueAStep
+    caught_by = frozenset({"test_same_step_twice_is_kept_twice"})
+
+
+class ReversesOrder(Kept):
+    def handle_batch(self, metrics):
+        super().handle_batch(metrics[::-1])
+
+    def handle_metric(self, metric):
+        super().handle_metric(replace(metric, iteration=0 if metric.iteration == 7 else metric.iteration))
+
+
+class TestReversesOrder(BackendSuite):
+    faulty = ReversesOrder
+    caught_by = frozenset({"test_scalars_keep_name_step_value_and_order", "test_one_record_is_taken_alone"})
+
+
 class BlamesTheRecords(Kept):
     is_down = False
 

@@ -275,7 +275,8 @@ def test_a_run_directory_that_is_removed_in_mid_run_comes_back(tmp_path: Path, m
     log(writer, "loss", 0, 0.0)
     wait_until(lambda: writer._supply.is_ready)  # From now on the keeper rests, and the test does its work.
     before, identity = writer.id, writer.run.identity
-    shutil.rmtree(writer.run.path)
+    # Under another name first: the journal makes new files there while the tree is taken apart.
+    shutil.rmtree(writer.run.path.rename(writer.run.path.with_name("removed")))
     writer.tend(heartbeat=False)
     log(writer, "loss", 1, 1.0)
     writer.write_record("lr", 0.1, MetricType.PARAMETER)

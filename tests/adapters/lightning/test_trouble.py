@@ -137,7 +137,8 @@ def test_training_goes_on_when_the_disk_is_full_and_nothing_is_lost_when_it_is_n
 def test_training_goes_on_when_the_run_directory_is_deleted(pl: Lightning):
     def delete(trainer: Any, *_: Any) -> None:
         if trainer.global_step == 3:
-            shutil.rmtree(logger.log_dir)
+            # Under another name first: the journal makes new files there while the tree is taken apart.
+            shutil.rmtree(Path(logger.log_dir).rename("removed"))
 
     logger = pl.Logger()
     trainer = pl.trainer(logger, callbacks=[pl.callback("on_train_batch_end", delete)])
