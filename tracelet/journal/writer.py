@@ -145,12 +145,7 @@ class JournalWriter:
             struct.error: As `append`.
         """
         time_ns, series, parts = _time_ns(), self.series, list[bytes]()
-        pack, crc32, pack_crc, add = (
-            _pack,
-            _crc32,
-            _pack_crc,
-            parts.append,
-        )  # Local names: 0.5 µs of 4.4 for ten values.
+        pack, crc32, pack_crc, add = _pack, _crc32, _pack_crc, parts.append  # Local names save a tenth of it.
         for name, value in values.items():
             if type(value) is not float and not (type(value) is int and -EXACT_INT_LIMIT <= value <= EXACT_INT_LIMIT):
                 raise TypeError(name)
@@ -200,7 +195,7 @@ class JournalWriter:
         source: str | None = None,
         metadata: Any = None,
     ) -> None:
-        """Write one record of any type as a line. `value` and `metadata` are JSON-like (see `core.values`)."""
+        """Write one record of any type as a line. `value` and `metadata` are JSON-like (see `utils.values`)."""
         fields: dict[str, Any] = {"type": kind.value, "name": name, "value": value, "step": step}
         fields["time_ns"] = time_ns or _time_ns()
         if source is not None:
