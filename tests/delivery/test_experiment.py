@@ -142,7 +142,7 @@ def test_damaged_cursor_sends_all_again():
 
 
 def test_stop_delivers_what_is_left_and_the_status_last():
-    backend = MemoryBackend()
+    backend, before = MemoryBackend(), set(threading.enumerate())
     experiment = started(backend, settings=TraceletSettings.load())
     for step in range(5000):
         experiment.log_metric("loss", 0.5, step)
@@ -151,7 +151,7 @@ def test_stop_delivers_what_is_left_and_the_status_last():
     last = backend.records[-1]
     assert (STATUS_NAME, "failed", "the reason") == (last.name, last.value, last.metadata["error"])
     assert 1 == backend.count("stop")
-    assert [] == [thread.name for thread in threading.enumerate() if thread.name.startswith("tracelet-")]
+    assert set() == set(threading.enumerate()) - before
 
 
 def test_stop_with_a_dead_backend_returns_and_says_which_command_sends_the_rest(caplog: pytest.LogCaptureFixture):
@@ -186,6 +186,7 @@ def test_second_stop_does_nothing():
     experiment.stop()
     experiment.stop("failed")
     assert [(STATUS_NAME, "finished")] == [(record.name, record.value) for record in backend.records]
+    assert ("finished", 0) == (load_run(experiment.run_dir).status.value, experiment.status()["lost"])
 
 
 def test_interrupt_ends_the_waiting_at_the_end_and_loses_nothing(caplog: pytest.LogCaptureFixture):

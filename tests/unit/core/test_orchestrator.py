@@ -226,13 +226,12 @@ def test_interval_that_is_none_is_an_error_at_the_start(interval: Any):
 
 
 def test_no_record_comes_after_stop_and_no_thread_is_left():
-    collector = Counter()
+    collector, before = Counter(), set(threading.enumerate())
     experiment = collecting(collector).start()
     assert collector.wait_for(3)
     experiment.stop()
-    count = len(collector.readings)
-    assert [] == [thread.name for thread in threading.enumerate() if thread.name.startswith("tracelet-")]
-    assert count == len(collector.readings)
+    assert set() == set(threading.enumerate()) - before
+    assert "stop" == collector.calls[-1]
 
 
 def test_collector_that_fails_is_counted_each_time_and_said_on_the_change(caplog: pytest.LogCaptureFixture):
