@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import math
 import os
 import random
@@ -16,7 +17,7 @@ from tracelet.errors import CorruptJournalError, RunNotFoundError
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.format import HEADER_BYTES, RECORD_BYTES, encode_line
 from tracelet.journal.load import Run, find_run, list_runs
-from tracelet.journal.reader import Damage
+from tracelet.journal.reader import Damage, WriterReader
 from tracelet.journal.writer import JournalWriter
 
 
@@ -286,3 +287,29 @@ def test_files_are_only_read(tmp_path: Path):
     before = {path.name: path.stat().st_mtime_ns for path in run.path.iterdir()}
     _ = run.names(), run.latest(), run.params, run.status, run.frame()
     assert before == {name: os.stat(run.path / name).st_mtime_ns for name in os.listdir(run.path)}
+
+
+def test_a_folder_and_a_link_where_a_log_should_be_are_none_of_ours(tmp_path: Path):
+    writer = new_writer(tmp_path)
+    log(writer, "loss", 0, 1.0)
+    writer.close()
+    (writer.run.path / f"{'0' * 32}.log").mkdir()
+    (writer.run.path / f"{'1' * 32}.log").symlink_to(f"{'1' * 32}.log")
+    (writer.run.path / f"{'2' * 32}-000000.seg").mkdir()
+    run = Run(writer.run.path)
+    assert (["loss"], [1.0], Damage()) == (run.names(), run.series("loss").values.tolist(), run.damage)
+    assert ["loss"] == [record.name for record in records_of(writer.run)]
+
+
+def test_a_log_that_cannot_be_read_is_left_out_and_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    writer = new_writer(tmp_path)
+    log(writer, "loss", 0, 1.0)
+    writer.close()
+
+    def refuse(self: WriterReader) -> None:
+        raise OSError(errno.EIO, "the device is gone")
+
+    monkeypatch.setattr(WriterReader, "_read_lines", refuse)
+    run = Run(writer.run.path)
+    assert [] == run.names()
+    assert [f"{writer.id}.log"] == run.damage.files

@@ -150,6 +150,16 @@ class RunDirectory:
         return make_private_directory(self.path / name)
 
 
+def own_files(directory: Path) -> list[str]:
+    """The names of the plain files in a run directory, sorted. A folder or a link that lies there is none of ours.
+
+    Raises:
+        OSError: The directory can't be listed.
+    """
+    with os.scandir(directory) as entries:
+        return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+
+
 def make_private_directory(path: Path) -> Path:
     """Make a directory and the missing ones above it, all of them 0700 (`Path.mkdir` gives the mode to the last only).
 

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from tracelet.core.records import DEFINE_PREFIX, STATUS_NAME, TAG_PREFIX, MetricData, MetricType
 from tracelet.errors import JournalError, RunNotFoundError
 from tracelet.journal.columns import Columns, ScalarTable, read_tail
-from tracelet.journal.directory import RunDirectory
+from tracelet.journal.directory import RunDirectory, own_files
 from tracelet.journal.format import (
     IDENTITY_FILE,
     INT64_MAX,
@@ -287,7 +287,7 @@ class Run:
 
     @functools.cached_property
     def _writers(self) -> list[_Writer]:
-        names = os.listdir(self.path)
+        names = own_files(self.path)
         segments: dict[str, list[int]] = {writer: [] for name in names if (writer := writer_of_log(name))}
         for found in filter(None, map(writer_of_segment, names)):
             segments.setdefault(found[0], []).append(found[1])
@@ -316,11 +316,18 @@ class Run:
     def _of_type(self, kind: MetricType) -> list[MetricData]:
         return [record for record in self._records if record.type is kind]
 
+    def _lines(self, reader: WriterReader) -> Iterator[tuple[Mapping[str, Any], MetricData | None]]:
+        try:
+            yield from reader.lines()
+        except OSError as error:
+            logger.warning("a log is left out: %s", error)
+            self.damage.files.append(log_name(reader.writer))
+
     def _read_log(self, writer_id: str, segments: Sequence[int]) -> _Writer:
         reader = WriterReader(self.path, writer_id)
         facts = first_line(self.path / log_name(writer_id)) or {}
         writer = _Writer(writer_id, facts, sorted(segments), reader.series)
-        for fields, record in reader.lines():
+        for fields, record in self._lines(reader):
             if record is not None:
                 writer.records.append(record)
                 if record.type in _SCALARS:

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple, final
 
 from tracelet.core.records import MetricData, MetricType
 from tracelet.errors import CorruptJournalError, JournalError
-from tracelet.journal.directory import RunDirectory
+from tracelet.journal.directory import RunDirectory, own_files
 from tracelet.journal.format import (
     HEADER_BYTES,
     RECORD_BYTES,
@@ -253,7 +253,7 @@ class WriterReader:
 
     def _skip_missing(self, segment: int) -> bool:
         """Whether there are later segments, though not the next one; then go on there."""
-        ours = (found[1] for name in os.listdir(self._directory) if (found := writer_of_segment(name)) is not None
+        ours = (found[1] for name in own_files(self._directory) if (found := writer_of_segment(name)) is not None
                 and found[0] == self.writer and found[1] > segment)  # fmt: skip
         later = min(ours, default=None)
         if later is None:
@@ -456,7 +456,7 @@ class JournalReader:
 
     def _find_writers(self) -> None:
         try:
-            names = sorted(os.listdir(self.run.path))
+            names = own_files(self.run.path)
         except OSError as error:
             logger.debug("the run directory can't be listed: %s", error)
             return
