@@ -27,6 +27,13 @@ class Model(L.LightningModule):  # type: ignore[misc, name-defined]  # A base of
         is_dummy = isinstance(self.logger.experiment, type(L.loggers.logger.DummyLogger().experiment))
         assert is_dummy is (self.global_rank > 0)
 
+    def teardown(self, stage: str) -> None:
+        if (
+            strategy != "ddp"
+        ):  # Its processes end with the stage; gloo's threads now and then abort one that does not ask.
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
+
     def training_step(self, batch: Any, index: int) -> Any:
         if "fails" in plans and index == 3:
             raise RuntimeError("no memory")
