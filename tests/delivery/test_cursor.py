@@ -10,7 +10,7 @@ import pytest
 
 from tests.delivery.support import scalar
 from tracelet.core.records import MetricData, MetricType
-from tracelet.delivery.cursor import CURSOR_FILE, REJECTED_FILE, Cursor, read_progress
+from tracelet.delivery.cursor import CURSOR_FILE, REJECTED_FILE, Cursor
 from tracelet.errors import RejectedError
 from tracelet.journal.reader import Position
 
@@ -29,7 +29,6 @@ def test_positions_and_counts_are_kept(tmp_path: Path):
     saved(tmp_path / "acme")
     again = Cursor(tmp_path / "acme")
     assert ({"w1": POSITION}, 40, 2) == (again.positions, again.delivered, again.rejected)
-    assert {"delivered": 40, "rejected": 2} == read_progress(tmp_path / "acme")
 
 
 def test_files_are_the_owners_alone(tmp_path: Path):

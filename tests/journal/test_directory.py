@@ -36,7 +36,7 @@ def test_any_name_gets_a_safe_directory_and_stays_true(tmp_path: Path, name: str
 def test_directories_and_files_are_private(tmp_path: Path):
     writer = new_writer(tmp_path / "deep" / "runs")
     log(writer, "loss", 0, 0.0)
-    writer.run.subdirectory("delivery/mlflow")
+    make_private_directory(writer.run.path / "delivery/mlflow")
     for path in (tmp_path / "deep").rglob("*"):
         assert (0o700 if path.is_dir() else 0o600) == stat.S_IMODE(path.stat().st_mode), path
     assert 0o700 == stat.S_IMODE((tmp_path / "deep").stat().st_mode)

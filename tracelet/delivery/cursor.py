@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -101,9 +100,3 @@ def _position(parts: Any) -> Position:
     if not all(isinstance(part, int) and part >= 0 for part in parts):
         raise ValueError(f"{parts!r} is no position")
     return Position(line_bytes, segment, slot)
-
-
-def read_progress(directory: Path) -> Mapping[str, int]:
-    """`delivered` and `rejected` of a backend, for people; zeros where nothing is known."""
-    cursor = Cursor(directory)
-    return {"delivered": cursor.delivered, "rejected": cursor.rejected}

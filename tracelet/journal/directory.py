@@ -141,14 +141,6 @@ class RunDirectory:
             self.identity = RunDirectory.open(self.path).identity
             self._is_sure = True
 
-    def subdirectory(self, name: str) -> Path:
-        """A directory of the run (`media`, `artifacts`, `delivery/<backend>`), made where it is missing.
-
-        Raises:
-            OSError: The place can't be written to.
-        """
-        return make_private_directory(self.path / name)
-
 
 def own_files(directory: Path) -> list[str]:
     """The names of the plain files in a run directory, sorted. A folder or a link that lies there is none of ours.

@@ -33,8 +33,6 @@ MAGIC: Final = b"TRACELET"
 HEADER_BYTES: Final = 4096  # One page, so that the records are page-aligned.
 RECORD_BYTES: Final = 32
 EMPTY_SLOT: Final = bytes(RECORD_BYTES)
-INT64_MIN: Final = -(2**63)
-INT64_MAX: Final = 2**63 - 1
 IDENTITY_FILE: Final = "run.json"
 
 RECORD: Final = struct.Struct("<dqqI")

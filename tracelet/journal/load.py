@@ -21,17 +21,11 @@ from tracelet.core.records import DEFINE_PREFIX, STATUS_NAME, TAG_PREFIX, Metric
 from tracelet.errors import JournalError, RunNotFoundError
 from tracelet.journal.columns import Columns, ScalarTable, read_tail
 from tracelet.journal.directory import RunDirectory, own_files
-from tracelet.journal.format import (
-    IDENTITY_FILE,
-    INT64_MAX,
-    INT64_MIN,
-    log_name,
-    writer_of_log,
-    writer_of_segment,
-)
+from tracelet.journal.format import IDENTITY_FILE, log_name, writer_of_log, writer_of_segment
 from tracelet.journal.reader import Damage, WriterReader, first_line, place_of
 from tracelet.journal.status import ProcessIdentity, RunStatus
 from tracelet.utils.text import did_you_mean
+from tracelet.utils.values import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:
     import numpy as np
