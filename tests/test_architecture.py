@@ -19,7 +19,7 @@ MODULES = {
 
 # From the bottom up: an import may point to the same or a lower layer. A module belongs to its longest prefix here.
 LAYERS = [
-    {"tracelet.errors", "tracelet.core.records"},
+    {"tracelet.errors", "tracelet.core.records", "tracelet.core.changes"},
     {"tracelet.settings", "tracelet.utils"},
     {"tracelet.journal"},
     {"tracelet.core.plugins"},

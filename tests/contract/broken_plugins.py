@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json  # noqa: F401  stands for a heavy SDK
+import os
 import threading
 from dataclasses import replace
 
 import pytest
 
+from tracelet.core.changes import Change, ChangeKind
 from tracelet.core.plugins import (
     BackendPlugin,
     CollectorPlugin,
@@ -64,6 +66,9 @@ class Kept(BackendPlugin):
     def key(self, row):
         return repr(row)
 
+    def again(self):
+        return self
+
 
 class BackendSuite(BackendContract):
     faulty: type[Kept]
@@ -71,6 +76,10 @@ class BackendSuite(BackendContract):
     @pytest.fixture
     def backend(self):
         return self.faulty()
+
+    @pytest.fixture
+    def restarted(self, backend):
+        return backend.again()
 
     @pytest.fixture
     def stored(self, backend):
@@ -100,7 +109,41 @@ class NanBecomesZero(Kept):
 
 class TestNanBecomesZero(BackendSuite):
     faulty = NanBecomesZero
-    caught_by = frozenset({"test_value_is_stored_exactly_or_rejected"})
+    caught_by = frozenset({"test_value_is_stored_exactly_or_as_the_plan_says"})
+
+
+class PlansNothing(NanBecomesZero):
+    def plan(self, metric):
+        return [Change(ChangeKind.CHANGED, "")]
+
+
+class TestPlansNothing(BackendSuite):
+    faulty = PlansNothing
+    caught_by = frozenset({"test_plan_answers_for_every_type_without_a_connection"})
+
+
+class ForgetsTheRun(Kept):
+    def again(self):
+        return type(self)()
+
+
+class TestForgetsTheRun(BackendSuite):
+    faulty = ForgetsTheRun
+    caught_by = frozenset({"test_a_run_that_is_started_again_goes_on_in_the_same_place"})
+
+
+class SetsVariables(Kept):
+    def start(self):
+        super().start()
+        os.environ["KEPT_RUN"] = "1"
+
+    def stop(self):
+        os.environ.pop("KEPT_RUN", None)
+
+
+class TestSetsVariables(BackendSuite):
+    faulty = SetsVariables
+    caught_by = frozenset({"test_the_process_is_left_as_it_was"})
 
 
 class DropsOldSteps(Kept):

@@ -81,6 +81,10 @@ class TestMemoryBackend(BackendContract):
         return MemoryBackend()
 
     @pytest.fixture
+    def restarted(self, backend: MemoryBackend):
+        return backend
+
+    @pytest.fixture
     def stored(self, backend: MemoryBackend):
         return lambda: [
             (record.name, record.iteration, record.value, record.timestamp)

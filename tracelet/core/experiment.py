@@ -218,7 +218,7 @@ class Experiment(Recorder):
         if self._tags:
             self.set_tags(self._tags)
         if not settings.disabled:
-            self._orchestrator.start(self, self._facts(), settings.collect_interval_s)
+            self._orchestrator.start(self, settings.collect_interval_s)
 
     def stop(self, status: str | RunStatus = "finished", error: str | None = None) -> None:
         """End the run, and give the backends what they have not got yet, for up to the setting `stop_timeout_s`.
@@ -434,9 +434,6 @@ class Experiment(Recorder):
             raise PluginContractError(
                 f"the plug-in {managed.name!r} is a {managed.metadata.type.value}, and no {kind.value}"
             )
-
-    def _facts(self) -> dict[str, Any]:
-        return {"run_name": self.name, "run_id": self.run_id, "run_project": self.project, "run_dir": self.run_dir}
 
 
 def _joined(path: str, identity: Any, settings: TraceletSettings, rank: int | None) -> Experiment:

@@ -14,7 +14,7 @@ import copy
 import fnmatch
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -26,9 +26,8 @@ from tracelet.delivery.cursor import Cursor
 from tracelet.delivery.retry import Backoff
 from tracelet.delivery.worker import DeliveryWorker
 from tracelet.errors import PluginContractError, SettingsError, TraceletError, UsageError
-from tracelet.journal.directory import RunDirectory
+from tracelet.journal.directory import RunDirectory, delivery_directory
 from tracelet.journal.reader import JournalReader
-from tracelet.utils.names import safe_directory_name
 
 logger = logging.getLogger(__name__)
 
@@ -145,25 +144,24 @@ class DataFlowOrchestrator:
                 f"it has {', '.join(sorted(backends)) or 'none'}"
             )
 
-    def start(self, sink: MetricSink, facts: Mapping[str, Any], collect_interval_s: float) -> None:
+    def start(self, sink: MetricSink, collect_interval_s: float) -> None:
         """Start what was registered. Nothing here waits for a backend, and no plug-in's error comes out.
 
         Args:
             sink: The experiment, for the framework plug-ins.
-            facts: What the run is, for the plug-ins' `initialize`.
             collect_interval_s: For collectors whose own configuration has no `interval`.
         """
         for managed in self._plugins.of_type(PluginType.FRAMEWORK):
-            self._start_framework(managed, sink, facts)
+            self._start_framework(managed, sink)
         for managed in self._plugins.of_type(PluginType.BACKEND):
-            worker = self._make_worker(managed, facts)
+            worker = self._make_worker(managed)
             self._workers[managed.name] = worker
             worker.start()
         for managed in self._plugins.of_type(PluginType.COLLECTOR):
             managed.plugin.attach(self)
             collector = CollectorThread(
                 managed,
-                facts=self._facts_for(managed, facts),
+                facts=self._facts_for(managed),
                 interval_s=_interval_s(managed, collect_interval_s),
                 emit=self.emit_metric,
                 on_error=self.count_error,
@@ -210,14 +208,14 @@ class DataFlowOrchestrator:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _start_framework(self, managed: ManagedPlugin, sink: MetricSink, facts: Mapping[str, Any]) -> None:
+    def _start_framework(self, managed: ManagedPlugin, sink: MetricSink) -> None:
         try:
             plugin = managed.plugin
             if isinstance(plugin, TakesExperiment):
                 plugin.set_experiment(sink)
             if isinstance(plugin, MetricSource):
                 self.add_source(plugin)
-            managed.initialize(self._facts_for(managed, facts))
+            managed.initialize(self._facts_for(managed))
             managed.start()
         except Exception as error:
             managed.fail(error)
@@ -232,13 +230,13 @@ class DataFlowOrchestrator:
             self.count_error(managed.name, error)
             logger.warning("stop() of the framework plug-in %r failed: %s", managed.name, error, exc_info=True)
 
-    def _make_worker(self, managed: ManagedPlugin, facts: Mapping[str, Any]) -> DeliveryWorker:
-        cursor = Cursor(self._run.path / "delivery" / safe_directory_name(managed.name))
+    def _make_worker(self, managed: ManagedPlugin) -> DeliveryWorker:
+        cursor = Cursor(delivery_directory(self._run.path, managed.name))
         return DeliveryWorker(
             managed,
             JournalReader(self._run, cursor.positions),
             cursor,
-            facts=self._facts_for(managed, facts),
+            facts=self._facts_for(managed),
             accepts=lambda metric: self._routes(metric, managed.name),
             processors=[_copy(processor) for processor in self._plugins.of_type(PluginType.PROCESSOR)],
             emit=self.emit_metric,
@@ -246,8 +244,18 @@ class DataFlowOrchestrator:
             backoff=Backoff(),
         )
 
-    def _facts_for(self, managed: ManagedPlugin, facts: Mapping[str, Any]) -> dict[str, Any]:
-        return {**facts, "state_dir": self._run.path / "delivery" / safe_directory_name(managed.name)}
+    def _facts_for(self, managed: ManagedPlugin) -> dict[str, Any]:
+        """What the run is, for `initialize`."""
+        identity = self._run.identity
+        return {
+            "run_name": identity.name,
+            "run_id": identity.run_id,
+            "run_uuid": identity.uuid,
+            "run_project": identity.project,
+            "run_created_s": identity.created_ns / 1e9,
+            "run_dir": self._run.path,
+            "state_dir": delivery_directory(self._run.path, managed.name),
+        }
 
     def _routes(self, metric: MetricData, sink: str) -> bool:
         """Whether a backend gets a record. Called on the backend's thread."""

@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol, final, runtime_checkable
 
+from tracelet.core.changes import Change, StoredPoint
 from tracelet.core.records import MetricData, MetricSink, MetricSource
 from tracelet.errors import (
     MissingDependencyError,
@@ -102,8 +103,8 @@ class PluginBase(ABC):
 
         Args:
             config: The plug-in's own settings (`[tool.tracelet.plugins.<name>]`), and what the run is: `run_name`,
-                `run_id`, `run_project`, `run_dir`, `state_dir` (a directory of its own, kept with the run); for a
-                collector `interval` too, in seconds.
+                `run_id`, `run_uuid`, `run_project`, `run_created_s`, `run_dir`, `state_dir` (a directory of its own,
+                kept with the run); for a collector `interval` too, in seconds.
         """
 
     @abstractmethod
@@ -131,6 +132,9 @@ class PluginBase(ABC):
 class BackendPlugin(PluginBase):
     """Takes records on to a tracker. Every call comes on this backend's own thread, in the order of the journal."""
 
+    max_batch: ClassVar[int] = 512
+    """The most records that `handle_batch` is given at once."""
+
     @classmethod
     def validate_config(cls, config: Mapping[str, Any]) -> None:
         """Check the configuration before the training starts, without connecting.
@@ -150,7 +154,7 @@ class BackendPlugin(PluginBase):
         """
 
     def handle_batch(self, metrics: Sequence[MetricData]) -> None:
-        """Take some records (512 at most). Override it where the tracker can take many at once.
+        """Take some records, `max_batch` at most. Override it where the tracker can take many at once.
 
         Raises:
             PartialDeliveryError: The first ones arrived, then the error that is its cause came.
@@ -167,6 +171,14 @@ class BackendPlugin(PluginBase):
 
     def get_url(self) -> str | None:
         """Where a browser finds the run; None where there is no such place."""
+        return None
+
+    def plan(self, metric: MetricData) -> Sequence[Change]:
+        """What the tracker would not hold of a record as it was logged. Without a connection, before `initialize`."""
+        return ()
+
+    def read_back(self, name: str) -> Sequence[StoredPoint] | None:
+        """The points of a series that the tracker holds; None where it can't be asked. Raises as `handle_metric`."""
         return None
 
 

@@ -26,7 +26,17 @@ TAG_PREFIX = "tracelet/tag/"
 """A tag travels to the backends as a CUSTOM record of this prefix and its key; the value is a `str`."""
 
 STATUS_NAME = "tracelet/status"
-"""The run's end travels to the backends as a CUSTOM record of this name: `finished`, `failed` or `killed`."""
+"""The run's end travels to the backends as a CUSTOM record of this name: `finished`, `failed` or `killed`.
+
+It is the last record that a backend gets before `stop()`, whenever the run has ended; a run that was resumed has one
+for each attempt. `metadata["error"]` has the traceback of a failed run, and `timestamp` the time of the end.
+"""
+
+DESCRIPTION_NAME = "tracelet/description"
+"""What the run is about travels to the backends as a CUSTOM record of this name; the value is a `str`."""
+
+GIT_COMMIT_NAME = "tracelet/git_commit"
+"""The commit that is checked out travels to the backends as a CUSTOM record of this name: 40 hex digits."""
 
 DEFINE_PREFIX = "tracelet/define/"
 """`define_metric` travels as a CUSTOM record of this prefix and the series' name; the value is `{"step": name}`."""

@@ -56,8 +56,7 @@ def sync_run(
             raise PluginContractError(f"the plug-in {name!r} is a {managed.metadata.type.value}, and no backend")
     orchestrator = DataFlowOrchestrator(Intake(NullJournal(), run, keep_files=False), run, plugins)
     orchestrator.check()
-    facts = {"run_name": identity.name, "run_id": identity.run_id, "run_project": identity.project, "run_dir": run.path}
-    orchestrator.start(orchestrator, facts, settings.collect_interval_s)
+    orchestrator.start(orchestrator, settings.collect_interval_s)
     workers = orchestrator.request_stop(timeout_s)
     wait_for_workers(workers, identity.run_id, timeout_s, settings.show_progress)
     return {worker.name: worker.get_stats() for worker in workers}

@@ -142,6 +142,11 @@ class RunDirectory:
             self._is_sure = True
 
 
+def delivery_directory(run: Path, backend: str) -> Path:
+    """Where a run keeps what belongs to one backend."""
+    return run / "delivery" / safe_directory_name(backend)
+
+
 def own_files(directory: Path) -> list[str]:
     """The names of the plain files in a run directory, sorted. A folder or a link that lies there is none of ours.
 

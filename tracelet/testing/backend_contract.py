@@ -25,6 +25,7 @@ from typing import Any
 
 import pytest
 
+from tracelet.core.changes import Change, ChangeKind
 from tracelet.core.plugins import BackendPlugin, ManagedPlugin, PluginState, PluginType
 from tracelet.core.records import DEFINE_PREFIX, STATUS_NAME, TAG_PREFIX, MetricData, MetricType
 from tracelet.delivery.retry import Verdict, judge
@@ -80,6 +81,11 @@ class BackendContract(PluginContract):
     def outage(self) -> Callable[[], AbstractContextManager[Any]] | None:
         """Gives a context manager in which the tracker can't be reached. None where a test can't bring that about."""
         return None
+
+    @pytest.fixture
+    def restarted(self, backend: BackendPlugin) -> BackendPlugin:
+        """A backend as it is when the run is started again in a new process; it gets the same configuration."""
+        return type(backend)()
 
     @pytest.fixture
     def stored_params(self) -> Callable[[], dict[str, Any]] | None:
@@ -168,14 +174,34 @@ class BackendContract(PluginContract):
         assert sorted(first_three(ended())) == [("a", 3, 1.0), ("a", 3, 2.0)]
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e308, 5e-324, -0.0, 0.1 + 0.2])
-    def test_value_is_stored_exactly_or_rejected(self, send: Any, ended: Stored, value: float) -> None:
+    def test_value_is_stored_exactly_or_as_the_plan_says(
+        self, backend: BackendPlugin, send: Any, ended: Stored, value: float
+    ) -> None:
         """A NaN that becomes 0 is worse than one that is missing."""
+        record = scalar("a", value, 0)
+        planned = {change.kind for change in backend.plan(record)}
         try:
-            send([scalar("a", value, 0)])
+            send([record])
         except RejectedError:
             return
-        ((_, _, kept),) = first_three(ended())
-        assert kept == value or (math.isnan(kept) and math.isnan(value))
+        kept = [row[2] for row in first_three(ended())]
+        if ChangeKind.DROPPED in planned:
+            assert kept == []
+        else:
+            (found,) = kept
+            is_exact = found == value or (math.isnan(found) and math.isnan(value))
+            assert is_exact != (ChangeKind.CHANGED in planned)
+
+    @pytest.mark.parametrize("kind", list(MetricType))
+    def test_plan_answers_for_every_type_without_a_connection(
+        self, backend: BackendPlugin, tmp_path: Path, kind: MetricType
+    ) -> None:
+        """`tracelet plan` asks before the training."""
+        value = 1.0 if kind is MetricType.SCALAR else example_value(kind, tmp_path)
+        for name in ODD_NAMES:
+            for change in backend.plan(MetricData(name, value, kind, 1, TIME_S)):
+                assert type(change) is Change
+                assert change.why
 
     def test_names_are_kept_apart_or_rejected(self, send: Any, ended: Stored) -> None:
         """Whatever is in them: the backend escapes what its tracker can't have, and never so that two become one."""
@@ -258,6 +284,25 @@ class BackendContract(PluginContract):
         assert set(found) == {("a", 0, 1.0), ("a", 1, 2.0)}
         if "idempotent" in backend.get_metadata().capabilities:
             assert len(found) == 2
+
+    def test_a_run_that_is_started_again_goes_on_in_the_same_place(
+        self,
+        send: Any,
+        ended: Stored,
+        restarted: BackendPlugin,
+        full_config: dict[str, Any],
+        on_worker: OnWorker,
+        stored: Stored,
+    ) -> None:
+        """Also after it had ended: not in a second run of the tracker."""
+        end = MetricData(STATUS_NAME, "finished", MetricType.CUSTOM, None, TIME_S + 1)
+        send([scalar("a", 1.0, 0), end])
+        ended()
+        on_worker(lambda: restarted.initialize(full_config))
+        on_worker(restarted.start)
+        on_worker(lambda: restarted.handle_batch([scalar("a", 2.0, 1, TIME_S + 2), end]))
+        on_worker(restarted.stop)
+        assert first_three(stored()) == [("a", 0, 1.0), ("a", 1, 2.0)]
 
     def test_outage_is_no_fault_of_the_records(
         self, started: BackendPlugin, send: Any, ended: Stored, outage: Callable[[], AbstractContextManager[Any]] | None

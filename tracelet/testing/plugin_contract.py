@@ -6,9 +6,15 @@ Run by pytest. A suite calls the plug-in as Tracelet does: its life cycle on one
 from __future__ import annotations
 
 import copy
+import logging
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
+import uuid
+import warnings
 from abc import ABC
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,8 +53,10 @@ class PluginContract(ABC):
         run_dir = tmp_path / "tracelet_runs" / "contract" / "run1"
         state_dir = run_dir / "delivery" / "plugin"
         state_dir.mkdir(parents=True)
-        facts = {"run_name": "contract", "run_id": "run1", "run_project": "contract", "run_dir": run_dir}
-        return {**facts, "state_dir": state_dir, "interval": 1.0, **config}
+        facts = {"run_name": "contract", "run_id": "run1", "run_project": "contract", "run_uuid": uuid.uuid4().hex}
+        places = {"run_dir": run_dir, "state_dir": state_dir}
+        interval = {"interval": 1.0} if self.kind is PluginType.COLLECTOR else {}
+        return {**facts, **places, "run_created_s": 1_750_000_000.0, **interval, **config}
 
     @pytest.fixture
     def on_worker(self) -> Iterator[OnWorker]:
@@ -126,6 +134,15 @@ class PluginContract(ABC):
         on_worker(plugin.start)
         on_worker(plugin.stop)
 
+    def test_the_process_is_left_as_it_was(
+        self, plugin: PluginBase, full_config: dict[str, Any], on_worker: OnWorker
+    ) -> None:
+        """It is the user's: environment, working directory, signal handlers, logging, hooks and streams."""
+        before = _process_state()
+        for step in (lambda: plugin.initialize(full_config), plugin.start, plugin.stop):
+            on_worker(step)
+            assert _process_state() == before
+
     def test_configuration_is_left_as_it_is(
         self, plugin: PluginBase, full_config: dict[str, Any], on_worker: OnWorker
     ) -> None:
@@ -135,3 +152,16 @@ class PluginContract(ABC):
         on_worker(plugin.start)
         on_worker(plugin.stop)
         assert full_config == before
+
+
+def _process_state() -> dict[str, Any]:
+    return {
+        "environment": dict(os.environ),
+        "working directory": os.getcwd(),
+        "signal handlers": {number: signal.getsignal(number) for number in signal.valid_signals()},
+        "logging": (logging.root.level, list(logging.root.handlers), logging.root.manager.disable),
+        "warning filters": list(warnings.filters),
+        "hooks": (sys.excepthook, threading.excepthook, sys.unraisablehook, sys.displayhook),
+        "streams": (sys.stdin, sys.stdout, sys.stderr),
+        "start method": multiprocessing.get_start_method(allow_none=True),
+    }
