@@ -1,4 +1,4 @@
-"""The suites themselves: each fault of `broken_plugins.py` is found by the tests that are there for it."""
+"""The suites themselves: each fault of the `broken_*.py` beside this file is found by the tests that are there for it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.contract import broken_plugins
+from tests.contract import broken_backends, broken_sources
 
-CASES = {name: case for name, case in vars(broken_plugins).items() if name.startswith("Test")}
+MODULES = (broken_backends, broken_sources)
+CASES = {name: case for module in MODULES for name, case in vars(module).items() if name.startswith("Test")}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,8 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     report = tmp_path_factory.mktemp("report") / "report.xml"
     # The test that starts a process takes its time: it runs only where it is to find something.
     wanted = "not importing_the_module or TestImportsItsSdk"
-    command = [sys.executable, "-m", "pytest", "-q", "-k", wanted, broken_plugins.__file__, f"--junit-xml={report}"]
+    files = [module.__file__ for module in MODULES]
+    command = [sys.executable, "-m", "pytest", "-q", "-k", wanted, *files, f"--junit-xml={report}"]
     done = subprocess.run(command, check=False, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     found = defaultdict(set)
