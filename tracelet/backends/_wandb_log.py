@@ -1,0 +1,100 @@
+"""Reads what the SDK of Weights & Biases has written to its `.wandb` file, also while it writes.
+
+In the SDK's process, on its main thread. The file has 7 bytes of header, then the log format of LevelDB: blocks of 32
+KiB with pieces of records, each with a CRC. The guarantee: a record is given when it is wholly in the file, once, and in
+order; a torn end is no error, it may still be written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, final
+
+from tracelet.errors import CorruptJournalError
+from tracelet.utils.imports import require
+
+_MAGIC: Final = b":W&B"
+_HEADER_BYTES: Final = 7  # The magic, a second one, and a version.
+_PIECE: Final = struct.Struct("<IHB")  # CRC, length in bytes, type.
+_BLOCK_BYTES: Final = 32_768
+_READ_BYTES: Final = 1 << 20
+_FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+
+
+@final
+class TransactionLog:
+    """One `.wandb` file, read from its beginning."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._position = 0  # In bytes: where the next piece begins.
+        self._pieces = b""  # Of a record whose end has not been read.
+
+    def read(self) -> Iterator[Any]:
+        """The records (`Record` of W&B's protobuf messages) that have come since the last call.
+
+        Raises:
+            OSError: The file can't be read.
+            CorruptJournalError: It is not W&B's.
+        """
+        messages = require("wandb.proto.wandb_internal_pb2", "The W&B backend")
+        for body in self._bodies():
+            yield messages.Record.FromString(body)
+
+    def _bodies(self) -> Iterator[bytes]:
+        with open(self._path, "rb") as file:
+            data, begin = b"", self._position
+            while True:
+                if not self._position and len(data) >= _HEADER_BYTES:
+                    if not data.startswith(_MAGIC):
+                        raise CorruptJournalError(f"{self._path} is no file of W&B's")
+                    self._position = _HEADER_BYTES
+                piece = self._piece(data, begin) if self._position else None
+                if piece is not None:
+                    kind, body = piece
+                    self._pieces = body if kind in (_FULL, _FIRST) else self._pieces + body
+                    if kind in (_FULL, _LAST):
+                        yield self._pieces
+                    continue
+                data, begin = data[self._position - begin :], self._position
+                file.seek(begin + len(data))
+                more = file.read(_READ_BYTES)
+                if not more:
+                    return
+                data += more
+
+    def _piece(self, data: bytes, begin: int) -> tuple[int, bytes] | None:
+        """The type and bytes of the next piece; None where it is not whole. `data` begins at the position `begin`."""
+        left = _BLOCK_BYTES - self._position % _BLOCK_BYTES
+        if left < _PIECE.size:  # Too small for a piece: filled with zeros.
+            self._position += left
+        start = self._position - begin
+        if start + _PIECE.size > len(data):
+            return None
+        crc, length, kind = _PIECE.unpack_from(data, start)
+        body = data[start + _PIECE.size : start + _PIECE.size + length]
+        if len(body) < length or not kind or zlib.crc32(bytes([kind]) + body) != crc:
+            return None
+        self._position += _PIECE.size + length
+        return kind, body
+
+
+def history(files: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of the history in some `.wandb` files, each with its `_step`.
+
+    Raises:
+        OSError, CorruptJournalError: As `TransactionLog.read`. A file that is gone is passed over: W&B's tools delete
+            what they have synchronised.
+    """
+    for file in files:
+        for record in TransactionLog(file).read() if os.path.exists(file) else ():
+            if record.WhichOneof("record_type") == "history":
+                row = {
+                    item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item
+                }
+                yield {**row, "_step": record.history.step.num}

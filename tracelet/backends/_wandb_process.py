@@ -1,0 +1,95 @@
+"""Calls into the process in which the SDK of Weights & Biases runs.
+
+Called on the backend's thread. Why a process: in the user's own the SDK would share its settings, its key, its exit
+hooks, `os.environ["WANDB_SERVICE"]` and the one wandb-core with the user's own runs, and its work on each row the
+interpreter's lock with the training. This one can die and be started again without anybody noticing.
+
+It has a session of its own, so that Ctrl-C or the death of a training's process group leaves it the time to bring out
+what it has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any, Final, final
+
+from tracelet.errors import MissingDependencyError, PermanentError, RejectedError, RetryableError, TraceletError
+
+_ERRORS: Final[Mapping[str, type[TraceletError]]] = {
+    error.__name__: error for error in (MissingDependencyError, PermanentError, RejectedError)
+}
+
+
+@final
+class WandbProcess:
+    """The process, from its start to its end."""
+
+    def __init__(self) -> None:
+        """Start it.
+
+        Raises:
+            OSError: The system has no room for a process.
+        """
+        quiet = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}  # The latter reports to W&B's makers.
+        self._process = subprocess.Popen(
+            # -P: nothing in the working directory, such as the `wandb/` there, may stand in for a module.
+            [sys.executable, "-P", "-m", "tracelet.backends._wandb_serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**quiet, **os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            encoding="ascii",
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def call(self, name: str, **arguments: Any) -> Any:
+        """Call one of `_wandb_serve`'s, and wait for what it gives.
+
+        Raises:
+            PermanentError, RejectedError, MissingDependencyError: As it raised them.
+            RetryableError: Anything else, or the process is gone. It is of no more use.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps({"call": name, "with": arguments}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except OSError as error:
+            raise RetryableError(f"the process of W&B's SDK is gone: {error}") from error
+        if not line:
+            raise RetryableError(f"the process of W&B's SDK has ended with the code {self._process.wait()}")
+        answer = json.loads(line)
+        raise_fault(answer)
+        return answer["result"]
+
+    def end(self) -> None:
+        """Let it end by itself, which it does when it has been told to `close` or has nothing open."""
+        with contextlib.suppress(OSError):  # What it was sent last did not arrive: it is gone.
+            self._process.communicate()
+
+    def kill(self) -> None:
+        """End it at once. Its wandb-core sees that, and ends too."""
+        self._process.kill()
+        self.end()
+
+
+def raise_fault(answer: Mapping[str, Any]) -> None:
+    """Raise what an answer tells of.
+
+    Raises:
+        PermanentError, RejectedError, MissingDependencyError, RetryableError: As `WandbProcess.call`.
+    """
+    if "error" in answer:
+        kind = _ERRORS.get(answer["error"])
+        raise RetryableError(f"{answer['error']}: {answer['text']}") if kind is None else kind(answer["text"])

@@ -1,0 +1,241 @@
+"""A run of Weights & Biases, in the process that is the SDK's alone: see `_wandb_process` for who calls it, and how.
+
+All calls come on that process's main thread, in the order `WandbRun()`, `handle`… (`read_back`), `close`. The
+guarantee: when `handle` returns, its records are in the run's `.wandb` file, and so in the kernel's hands.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, final
+
+from tracelet.backends import _wandb_mapping as mapping
+from tracelet.backends._wandb_init import FLUSH_INTERVAL_S, open_run
+from tracelet.backends._wandb_log import TransactionLog, history
+from tracelet.backends._wandb_mapping import AXIS_PREFIX, STEP_KEY, Form
+from tracelet.backends._wandb_media import artifact, media
+from tracelet.core.records import DEFINE_PREFIX, DESCRIPTION_NAME, GIT_COMMIT_NAME, STATUS_NAME, TAG_PREFIX, MetricData
+from tracelet.delivery.retry import Verdict, judge
+from tracelet.delivery.state import RemoteState
+from tracelet.utils.imports import require
+
+EXIT_CODES: Final = {"finished": 0, "failed": 1, "killed": 255}  # 255 is what the SDK has for Ctrl-C.
+
+_SAME_TIME_S: Final = 0.0005  # Values of a step that are no further apart share a row: each keeps its millisecond.
+_PROBE_INTERVAL_S: Final = 0.25
+_WRITE_TIMEOUT_S: Final = 60.0
+_MAX_ORIGINALS: Final = 1_000  # Entries of the configuration that say what a changed name was.
+_MAX_ERROR_CHARS: Final = 10_000
+
+
+@final
+class WandbRun:
+    """One run of the SDK's, from `wandb.init` to its end."""
+
+    def __init__(self, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Open the run, or go on with it.
+
+        Args:
+            facts: `run_name`, `run_uuid`, `run_project`, `state_dir`.
+            settings: The values of `WandbSettings`.
+
+        Raises:
+            PermanentError, OSError: As `open_run`.
+        """
+        self._wandb: Any = require("wandb", "The W&B backend")
+        self._state = RemoteState(facts["state_dir"])
+        self._settings = settings
+        self._status: str | None = None  # The run's, where it was the last record.
+        self._row: dict[str, Any] = {}
+        self._config: dict[str, Any] = {}
+        self._originals: set[str] = set()
+        self._axes: dict[str, str] = self._state["axes"] or {}  # Key of a series → key of the one that is its x-axis.
+        self._positions: dict[str, float] = {}  # Last values of the latter.
+        self._sent: Counter[str] = Counter()  # Records by kind: what wandb-core was sent, and has written.
+        self._written: Counter[str] = Counter()
+        self._run = open_run(self._wandb, facts, settings, self._state["tags"] or ())
+        self._file = os.fspath(self._run.settings.sync_file)
+        self._log = TransactionLog(self._file)
+        self._run.define_metric(STEP_KEY, hidden=True)
+        self._run.define_metric("*", step_metric=STEP_KEY, step_sync=False)
+        for key, axis in self._axes.items():
+            self._define(key, axis)
+        self._run.summary.update({STATUS_NAME: "running"})
+        unfinished = self._state["unfinished"] or []
+        online = {} if self._run.offline else {"unfinished": [*unfinished, self._file]}
+        self._state.update({"run_id": self._run.id, "files": [*(self._state["files"] or []), self._file], **online})
+        self._resend(unfinished)
+
+    def facts(self) -> dict[str, Any]:
+        """What is known of the run, for `get_status`."""
+        run = self._run
+        return {
+            "mode": run.settings.mode,
+            "run_id": run.id,
+            "project": run.project,
+            "entity": run.entity or None,
+            "url": None if run.offline else run.url,
+            "files": self._state["files"],
+        }
+
+    def handle(self, records: Sequence[MetricData]) -> tuple[int, Exception | None]:
+        """Take records: how many have arrived, and the fault of the next one.
+
+        Raises:
+            OSError: wandb-core is gone, or can't write. None is known to have arrived.
+        """
+        arrived, fault = 0, None
+        for record in records:
+            try:
+                self._take(record)
+            except Exception as error:
+                if judge(error) is not Verdict.REJECT:
+                    raise
+                fault = error
+                break
+            arrived += 1
+        self._log_row()
+        if self._config:
+            changed, self._config = self._config, {}
+            self._run.config.update(changed, allow_val_change=True)
+            self._sent["config"] += 1
+        self._wait_until_written()
+        return arrived, fault
+
+    def close(self, *, goes_on: bool = False) -> None:
+        """End the run as its status says; without one, or where it goes on, bring out what there is and leave it open.
+
+        Raises:
+            TimeoutError: The service has not got everything; the next start sends the rest.
+        """
+        run = self._run
+        if goes_on or self._status is None:
+            exit_record = require("wandb.proto.wandb_internal_pb2", "The W&B backend").RunExitRecord(not_complete=True)
+            # `finish` has no word for a run that goes on, though wandb-core has.
+            done = run._interface._deliver_exit(exit_record).wait_or(timeout=None)  # noqa: SLF001  as the line above
+            timed_out = done.exit_result.timed_out
+        else:
+            run.finish(exit_code=EXIT_CODES.get(self._status, 1))
+            timed_out = run._finish_timed_out  # noqa: SLF001  else told in print alone, or by an error amid the clean-up
+        if timed_out:
+            raise TimeoutError("W&B has not got everything in time; the next start of the run sends the rest")
+        if not run.offline:
+            self._state.update({"unfinished": []})
+
+    def read_back(self, name: str) -> list[tuple[int | None, float, float | None]]:
+        """Steps, values and times of a series: as the service holds them, or offline the files."""
+        key = mapping.series_key(name)
+        rows = history(self._state["files"] or []) if self._run.offline else self._service_rows()
+        return [(row.get(STEP_KEY), float(row[key]), row.get("_timestamp")) for row in rows if key in row]
+
+    # -- records -------------------------------------------------------------------------------------------------------
+
+    def _take(self, record: MetricData) -> None:
+        self._status = None  # What comes after the status shows that the run went on.
+        match mapping.form(record):
+            case Form.NUMBER:
+                self._add(record, record.value)
+            case Form.MEDIA:
+                self._add(record, media(self._wandb, record))
+            case Form.CONFIG:
+                self._config[self._key(record.name)] = record.value
+            case Form.ARTIFACT:
+                aliases = ["latest", *([] if record.iteration is None else [f"step-{record.iteration}"])]
+                self._run.log_artifact(artifact(self._wandb, record), aliases=aliases)
+            case Form.FACT:
+                self._take_fact(record)
+
+    def _take_fact(self, record: MetricData) -> None:
+        run, name, value = self._run, record.name, record.value
+        if name == STATUS_NAME:
+            self._status = value
+            error = str((record.metadata or {}).get("error") or "")[-_MAX_ERROR_CHARS:]
+            run.summary.update({STATUS_NAME: value, **({"tracelet/error": error} if error else {})})
+        elif name == DESCRIPTION_NAME:
+            run.notes = value
+        elif name == GIT_COMMIT_NAME:
+            self._config[name] = value
+        elif name.startswith(DEFINE_PREFIX):
+            key, axis = self._key(name.removeprefix(DEFINE_PREFIX)), self._key(value["step"])
+            self._axes[key] = axis
+            self._state.update({"axes": dict(self._axes)})
+            self._define(key, axis)
+        elif not mapping.is_word(tag := name.removeprefix(TAG_PREFIX), value):
+            self._config[mapping.TAG_CONFIG_PREFIX + self._key(tag)] = value
+        elif tag not in (run.tags or ()):
+            run.tags = (*(run.tags or ()), tag)
+            self._state.update({"tags": list(run.tags)})
+
+    def _key(self, name: str) -> str:
+        key = mapping.series_key(name)
+        if key != name and key not in self._originals and len(self._originals) < _MAX_ORIGINALS:
+            self._originals.add(key)
+            self._config[mapping.ORIGINAL_PREFIX + key] = name
+        return key
+
+    def _add(self, record: MetricData, value: Any) -> None:
+        """Put a value into the row at hand; into a new one, where it would hide another value, a step or a time."""
+        key, row, step = self._key(record.name), self._row, record.iteration
+        time_s = time.time() if record.timestamp is None else record.timestamp
+        if row and (key in row or row.get(STEP_KEY) != step or abs(row["_timestamp"] - time_s) > _SAME_TIME_S):
+            self._log_row()
+            row = self._row
+        if not row:
+            row |= {"_timestamp": time_s} if step is None else {"_timestamp": time_s, STEP_KEY: step}
+        row[key] = value
+
+    def _log_row(self) -> None:
+        row, self._row = self._row, {}
+        if not row:
+            return
+        for key, axis in self._axes.items():  # W&B looks for the position in the row of the value.
+            if axis in row:
+                self._positions[axis] = row[axis]
+            if key in row and axis in self._positions:
+                row[AXIS_PREFIX + axis] = self._positions[axis]
+        self._run.log(row)
+        self._sent["history"] += 1
+
+    def _define(self, key: str, axis: str) -> None:
+        self._run.define_metric(AXIS_PREFIX + axis, hidden=True)
+        self._run.define_metric(key, step_metric=AXIS_PREFIX + axis, step_sync=False)
+
+    # -- what is stored ------------------------------------------------------------------------------------------------
+
+    def _wait_until_written(self) -> None:
+        begin_s = probe_s = time.monotonic()
+        while True:
+            self._written.update(record.WhichOneof("record_type") for record in self._log.read())
+            if all(self._written[kind] >= count for kind, count in self._sent.items()):
+                return
+            now_s = time.monotonic()
+            if now_s - begin_s > _WRITE_TIMEOUT_S:
+                raise TimeoutError(f"wandb-core does not write to {self._file}: is the disk full?")
+            if now_s - probe_s > _PROBE_INTERVAL_S:
+                probe_s = now_s
+                self._run.define_metric(STEP_KEY, hidden=True)  # Changes nothing, and fails where wandb-core is gone.
+            time.sleep(FLUSH_INTERVAL_S / 10)
+
+    def _resend(self, files: Sequence[str]) -> None:
+        """Log the rows again that a wandb-core which died had written to its file, and not brought to the service.
+
+        Rows reach the service in their order, and it has told what the next one is.
+        """
+        if self._run.offline:
+            return
+        for row in history(files):
+            if row.pop("_step") >= self._run.starting_step:
+                row.pop("_runtime", None)
+                self._run.log(row)
+                self._sent["history"] += 1
+        self._wait_until_written()
+        self._state.update({"unfinished": [self._file]})
+
+    def _service_rows(self) -> Iterator[dict[str, Any]]:
+        run = self._run
+        api = self._wandb.Api({"base_url": run.settings.base_url}, api_key=self._settings["api_key"])
+        rows: Iterator[dict[str, Any]] = api.run(f"{run.entity}/{run.project}/{run.id}").scan_history()
+        return rows

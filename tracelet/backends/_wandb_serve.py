@@ -1,0 +1,88 @@
+"""The process in which the SDK of Weights & Biases runs: `python -m tracelet.backends._wandb_serve`.
+
+Answers the calls of `_wandb_process`, one line of JSON each, one after the other on the main thread. The end of the
+input without `close` means that the caller is gone: what W&B has is brought out, and the run is not marked as ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+from tracelet.backends._wandb_run import WandbRun
+from tracelet.core.records import MetricData, MetricType
+
+
+@final
+class Server:
+    """Holds the run, from `open` to `close`."""
+
+    def __init__(self) -> None:
+        self._run: WandbRun | None = None
+        self._calls: Mapping[str, Callable[..., Any]] = {
+            "open": self._open,
+            "handle": self._handle,
+            "read_back": self._read_back,
+            "close": self._close,
+        }
+
+    def answer(self, line: str) -> str:
+        """One call's answer. Whatever goes wrong becomes part of it."""
+        try:
+            request = json.loads(line)
+            answer = {"result": self._calls[request["call"]](**request["with"])}
+        except Exception as error:  # noqa: BLE001  the caller logs it
+            answer = _fault(error)
+        return json.dumps(answer)
+
+    def abandon(self) -> None:
+        """The caller is gone."""
+        if self._run is not None:
+            self._run.close(goes_on=True)
+
+    @property
+    def _opened(self) -> WandbRun:
+        assert self._run is not None
+        return self._run
+
+    def _open(self, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+        self._run = WandbRun(facts, settings)
+        return self._run.facts()
+
+    def _handle(self, records: list[list[Any]]) -> dict[str, Any]:
+        made = [MetricData(name, value, MetricType(kind), *others) for name, value, kind, *others in records]
+        arrived, fault = self._opened.handle(made)
+        return {"arrived": arrived, **({} if fault is None else _fault(fault))}
+
+    def _read_back(self, series: str) -> list[Any]:
+        return self._opened.read_back(series)
+
+    def _close(self) -> None:
+        run, self._run = self._opened, None
+        run.close()
+
+
+def _fault(error: Exception) -> dict[str, str]:
+    return {"error": type(error).__name__, "text": str(error) or type(error).__name__}
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    # The pipes are taken away from whatever else would read or write there: the SDK, and its wandb-core.
+    with open(os.dup(0), encoding="ascii") as requests, open(os.dup(1), "w", encoding="ascii") as answers:
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
+        os.dup2(2, 1)
+        server = Server()
+        for line in requests:
+            answers.write(server.answer(line) + "\n")
+            answers.flush()
+        server.abandon()
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
