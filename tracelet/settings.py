@@ -136,7 +136,16 @@ class TraceletSettings(BaseSettings):
         allow_inf_nan=False,
         description="How long `stop()` waits for the backends, in seconds; at most one day.",
     )
-    delivery: Literal["thread"] = Field("thread", description="Where delivery runs: in threads of the process.")
+    delivery: Literal["thread", "process"] = Field(
+        "thread", description="Where delivery runs: in threads of the process, or in a process of its own."
+    )
+    delivery_linger_s: float = Field(
+        600.0,
+        ge=0,
+        le=_DAY_S,
+        allow_inf_nan=False,
+        description="How long a delivery process goes on after the run's end, in seconds; at most one day.",
+    )
     journal_mode: Literal["auto", "map", "write"] = Field(
         "auto",
         description="How records are stored: `map` through a memory map, `write` by system calls, "

@@ -1,4 +1,4 @@
-"""The suites themselves: each fault of the `broken_*.py` beside this file is found by the tests that are there for it."""
+"""The suites themselves: each fault of the `broken_*.py` beside this file is found by the tests for it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ from tracelet.delivery.retry import Backoff
 from tracelet.delivery.worker import DeliveryWorker
 from tracelet.errors import PartialDeliveryError, RejectedError
 from tracelet.journal.directory import RunDirectory
-from tracelet.journal.reader import JournalReader
 from tracelet.journal.writer import JournalWriter
 from tracelet.testing import MemoryBackend
 
@@ -52,7 +51,6 @@ class Delivery:
     def worker(
         self, backend: BackendPlugin, processors: Sequence[ProcessorPlugin] = (), **options: object
     ) -> DeliveryWorker:
-        cursor = self.cursor(backend)
         arguments = {
             "facts": {"run_id": "run1"},
             "accepts": lambda metric: True,
@@ -62,9 +60,7 @@ class Delivery:
             "backoff": Backoff(1e-4, 1e-3),
             **options,
         }
-        worker = DeliveryWorker(
-            ManagedPlugin(backend, {}), JournalReader(self.run, cursor.positions), cursor, **arguments
-        )
+        worker = DeliveryWorker(ManagedPlugin(backend, {}), self.run, **arguments)
         self.workers.append(worker)
         return worker
 

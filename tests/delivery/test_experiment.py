@@ -123,9 +123,8 @@ def test_restart_of_a_run_sends_nothing_again_and_a_new_backend_gets_all():
     with started(again, late, run_id="r1") as experiment:
         experiment.log_metric("loss", 0.25, 1)
     assert ["loss", STATUS_NAME] == names(first.records) == names(again.records)
-    assert [(0, 0.5), (None, "finished"), (1, 0.25), (None, "finished")] == [
-        (record.iteration, record.value) for record in late.records
-    ]
+    # The end of an attempt that another one followed is no news.
+    assert [(0, 0.5), (1, 0.25), (None, "finished")] == [(record.iteration, record.value) for record in late.records]
 
 
 def test_damaged_cursor_sends_all_again():
@@ -135,7 +134,8 @@ def test_damaged_cursor_sends_all_again():
     (experiment.run_dir / "delivery" / "memory" / "cursor.json").write_text('{"delivered": 2')
     with started(again, run_id="r1"):
         pass
-    assert first.records == again.records[:2]
+    assert ["loss", STATUS_NAME] == names(again.records)
+    assert first.records[0] == again.records[0]
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------

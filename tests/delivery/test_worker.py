@@ -8,7 +8,6 @@ import pytest
 from tests.delivery.support import WAIT_S, Chunked, Delivery, Plain, Processor, arrived, names
 from tracelet.core.records import PLUGIN_ERRORS_NAME, MetricType
 from tracelet.delivery.cursor import REJECTED_FILE, Cursor
-from tracelet.delivery.worker import MAX_BATCH
 from tracelet.errors import (
     PartialDeliveryError,
     PermanentError,
@@ -63,7 +62,7 @@ def test_batches_have_no_more_than_512_records_also_after_a_processor_that_multi
     delivery.log(["a"] * 1000)
     delivery.deliver(delivery.worker(backend, [Processor(lambda metric: [metric] * 3)]))
     assert 3000 == len(backend.records)
-    assert MAX_BATCH == max(call.records for call in backend.calls)
+    assert MemoryBackend.max_batch == max(call.records for call in backend.calls)
 
 
 def test_restart_goes_on_at_the_cursor(delivery: Delivery, backend: MemoryBackend):
@@ -126,10 +125,11 @@ def test_poison_record_is_found_wherever_it_is_and_the_rest_arrives_once_and_in_
     delivery.log(["a"])
     delivery.deliver(delivery.worker(MemoryBackend()))  # Now the journal's own lines are past, and the batch is full.
     backend.reject(lambda metric: metric.iteration == place)
-    delivery.log(["a"] * MAX_BATCH)
+    delivery.log(["a"] * MemoryBackend.max_batch)
     delivery.deliver(delivery.worker(backend))
-    assert MAX_BATCH == backend.calls[2].records
-    assert [step for step in range(MAX_BATCH) if step != place] == [record.iteration for record in backend.records]
+    assert MemoryBackend.max_batch == backend.calls[2].records
+    others = [step for step in range(MemoryBackend.max_batch) if step != place]
+    assert others == [record.iteration for record in backend.records]
     (bad,) = rejected(delivery)
     assert (place, "RejectedError: there is a record among them that the test calls bad") == (
         bad["iteration"],
@@ -162,9 +162,9 @@ def test_backend_that_rejects_everything_gets_through(
 
 def test_backend_that_takes_one_by_one_gets_each_good_record_once(delivery: Delivery):
     backend = Plain({2, 3, 400})
-    delivery.log(["a"] * MAX_BATCH)
+    delivery.log(["a"] * MemoryBackend.max_batch)
     delivery.deliver(delivery.worker(backend))
-    assert [step for step in range(MAX_BATCH) if step not in backend.bad] == backend.steps
+    assert [step for step in range(MemoryBackend.max_batch) if step not in backend.bad] == backend.steps
     assert [2, 3, 400] == [record["iteration"] for record in rejected(delivery)]
 
 
@@ -190,30 +190,30 @@ def test_rejection_of_the_record_of_an_error_is_no_error_to_record(delivery: Del
 @pytest.mark.parametrize("bad", [{0}, {99}, {100}, {250}, {511}, {3, 250, 251}])
 def test_chunk_that_is_refused_is_halved_too_and_no_chunk_comes_twice(delivery: Delivery, bad: set[int]):
     backend = Chunked(bad)
-    delivery.log(["a"] * MAX_BATCH)
+    delivery.log(["a"] * MemoryBackend.max_batch)
     delivery.deliver(delivery.worker(backend))
-    assert [step for step in range(MAX_BATCH) if step not in bad] == backend.steps
+    assert [step for step in range(MemoryBackend.max_batch) if step not in bad] == backend.steps
     assert sorted(bad) == [record["iteration"] for record in rejected(delivery)]
 
 
 def test_outage_in_the_middle_of_a_batch_sends_only_the_rest_again(delivery: Delivery):
     backend = Chunked({250})
     backend.error = RetryableError
-    delivery.log(["a"] * MAX_BATCH)
+    delivery.log(["a"] * MemoryBackend.max_batch)
     worker = delivery.worker(backend, on_error=lambda name, error: backend.bad.clear())
     delivery.deliver(worker)
-    assert list(range(MAX_BATCH)) == backend.steps
+    assert list(range(MemoryBackend.max_batch)) == backend.steps
     assert [] == rejected(delivery)
 
 
 def test_cursor_moves_over_the_part_that_arrived(delivery: Delivery):
     backend = Chunked({250})
     backend.error = PermanentError
-    delivery.log(["a"] * MAX_BATCH)
+    delivery.log(["a"] * MemoryBackend.max_batch)
     delivery.deliver(delivery.worker(backend))
     again = Plain()
     delivery.deliver(delivery.worker(again))
-    assert list(range(MAX_BATCH)) == backend.steps + again.steps
+    assert list(range(MemoryBackend.max_batch)) == backend.steps + again.steps
 
 
 @pytest.mark.parametrize(("claimed", "expected"), [(99, [0, 1, 2]), (-5, [0, 1, 2, 0, 1, 2])])

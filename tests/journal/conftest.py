@@ -19,5 +19,5 @@ def no_device(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_writer_outlives_its_test() -> Iterator[None]:
     yield
     for writer in forking.watched():
-        assert isinstance(writer, JournalWriter)
-        writer.close()
+        if isinstance(writer, JournalWriter):  # The others are the locks of deliveries.
+            writer.close()

@@ -1,7 +1,7 @@
 """The command `tracelet`: looks at recorded runs, and at the installation.
 
 `main` is the entry point; everything here runs on the main thread of a process of its own. No command changes what was
-recorded; `sync` notes in the run how far its backends have come.
+recorded; `sync` and `verify` note in the run how far its backends have come.
 
 Guarantee: a `TraceletError` becomes one line on standard error and exit code 1, a wrong option exit code 2, and a
 reader that goes away (`| head`) nothing at all. Whatever a run holds is shown with its control characters escaped.
@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from tracelet import __version__
-from tracelet.cli import compare, doctor, export, plot, plugins, runs, show, sync
+from tracelet.cli import compare, doctor, export, plan, plot, plugins, runs, show, status, sync, verify
 from tracelet.cli._options import JsonOption
 from tracelet.cli._render import print_error, print_json, warnings_on_stderr
 from tracelet.errors import TraceletError
@@ -49,7 +49,10 @@ def make_app() -> typer.Typer:
     app.command("plot")(plot.plot)
     app.command("compare")(compare.compare)
     app.command("export")(export.export)
+    app.command("plan")(plan.plan)
     app.command("sync")(sync.sync)
+    app.command("status")(status.status)
+    app.command("verify")(verify.verify)
     app.command("plugins")(plugins.plugins)
     app.command("doctor")(doctor.doctor)
     app.command("version")(_version)

@@ -6,13 +6,13 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, final
-from urllib.parse import unquote
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from tracelet.cli._choose import natural
+from tracelet.cli._delivery import delivery_facts
 from tracelet.cli._options import DirOption, JsonOption, ProjectOption, RunArgument, open_run
 from tracelet.cli._render import (
     Column,
@@ -35,10 +35,11 @@ from tracelet.cli._render import (
 )
 from tracelet.cli.runs import summary
 from tracelet.core.records import MetricData, MetricType
-from tracelet.delivery.backlog import backlog
-from tracelet.delivery.cursor import CURSOR_FILE, Cursor
+from tracelet.delivery.report import DeliveryStatus, known_backends
+from tracelet.journal.directory import RunDirectory
 from tracelet.journal.load import Run, Series
 from tracelet.journal.reader import FILE_TYPES
+from tracelet.journal.watch import RunWatch
 
 _SPARK_WIDTH: Final = 12
 _SHOWN: Final = 20  # Lines of a section.
@@ -123,7 +124,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "texts": text_records,
         "files": files,
         "others": [{name: fact for name, fact in other.items() if name != "value"} for other in others],
-        "delivery": _delivery(run),
+        "delivery": {status.backend: delivery_facts(status) for status in _deliveries(run)},
         "lost": run.lost,
         "damage": asdict(run.damage),
     }
@@ -238,32 +239,25 @@ def _file_cell(kind: str, records: list[MetricData], root: Path, width: int) -> 
     return Text(f"{count}{step}") + Text(", the file is gone" if is_gone else "", "yellow") + clip(place, width)
 
 
-def _delivery(run: Run) -> dict[str, dict[str, int]]:
+def _deliveries(run: Run) -> list[DeliveryStatus]:
     """How far each backend has come."""
-    progress = {}
-    folder = run.path / "delivery"
-    for directory in sorted(file.parent for file in folder.glob(f"*/{CURSOR_FILE}")):  # Others have none.
-        cursor = Cursor(directory)
-        progress[unquote(directory.name, errors="replace")] = {
-            "delivered": cursor.delivered,
-            "rejected": cursor.rejected,
-            "waiting": backlog(run.path, cursor.positions),
-        }
-    return progress
+    directory = RunDirectory.open(run.path)
+    end = RunWatch(directory).look()
+    return [DeliveryStatus.of(directory, backend, end) for backend in known_backends(run.path)]
 
 
 def _print_delivery(console: Console, run: Run) -> None:
-    progress = _delivery(run)
-    if not progress:
+    statuses = _deliveries(run)
+    if not statuses:
         return
     print_title(console, "Delivery")
     cells = []
-    for counts in progress.values():
-        cell = Text(f"{plural(counts['delivered'], 'record')} delivered")
-        if counts["rejected"]:
-            cell += Text(f", {counts['rejected']:,} rejected", "red")
-        cells.append(cell + Text(f", {counts['waiting']:,} waiting" if counts["waiting"] else "", "yellow"))
-    print_pairs(console, texts(progress), cells)
+    for status in statuses:
+        cell = Text(f"{plural(status.delivered, 'record')} delivered")
+        if status.rejected:
+            cell += Text(f", {status.rejected:,} rejected", "red")
+        cells.append(cell + Text(f", {status.waiting:,} waiting" if status.waiting else "", "yellow"))
+    print_pairs(console, texts(status.backend for status in statuses), cells)
 
 
 def _print_damage(console: Console, run: Run) -> None:

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-from urllib.parse import unquote
+from typing import Annotated
 
 import typer
 
+from tracelet.cli._delivery import ToOption, chosen_backends, delivery_facts, print_deliveries
 from tracelet.cli._options import DirOption, JsonOption, ProjectOption, open_run
-from tracelet.cli._render import Column, print_json, print_table, stdout, texts
-from tracelet.delivery.cursor import CURSOR_FILE
-from tracelet.errors import UsageError
-from tracelet.journal.load import Run
+from tracelet.cli._render import print_json, stdout
 
 
 def sync(
     references: Annotated[
         list[str], typer.Argument(metavar="RUN", help="Ids, beginnings of ids, names, paths, or `latest`.")
     ],
-    to: Annotated[
-        list[str] | None,
+    to: ToOption = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the run has ended.")] = False,
+    timeout_s: Annotated[
+        float | None,
         typer.Option(
-            "--to",
-            metavar="BACKEND",
-            help="Where to send it. Repeat it for more.  [default: where it went, or the setting `backend`]",
+            "--timeout",
+            metavar="SECONDS",
+            min=0,
+            max=86_400,
+            help="How long to try where a backend is away.  [default: three attempts]",
         ),
     ] = None,
-    timeout_s: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0, max=86_400, help="How long to try.")
-    ] = 86_400,
     dir: DirOption = None,
     project: ProjectOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Send runs that have ended to backends that have not got all of them.
+    """Send runs to backends that have not got all of them.
 
     What a backend has is not sent again. The exit code is 1 if something could not be delivered.
     """
@@ -41,27 +39,14 @@ def sync(
     from tracelet.settings import TraceletSettings
 
     settings = TraceletSettings.load()
-    given = [name.strip() for names in to or () for name in names.split(",") if name.strip()]
-    results: list[dict[str, Any]] = []
+    rows = []
     for run in [open_run(reference, dir, project) for reference in references]:
-        backends = dict.fromkeys(given or _known_backends(run) or settings.backend)
-        if not backends:
-            raise UsageError(f"the run {run.id} has been sent nowhere yet: say where with --to. See `tracelet plugins`")
-        for name, stats in sync_run(run.path, tuple(backends), settings, timeout_s).items():
-            counts = {"delivered": stats.delivered, "rejected": stats.rejected, "waiting": stats.waiting}
-            results.append({"run": run.id, "backend": name, **counts, "error": stats.last_error})
+        backends = chosen_backends(run, to, settings)
+        results = sync_run(run.path, backends, settings, timeout_s=timeout_s, follow=follow)
+        rows += [(run.id, status) for status in results.values()]
     if json:
-        print_json(results)
+        print_json([{"run": run, **delivery_facts(status)} for run, status in rows])
     else:
-        counted = ("delivered", "rejected", "waiting")
-        columns = [Column(title.upper(), texts(row[title] for row in results)) for title in ("run", "backend")]
-        columns += [Column(title.upper(), texts(f"{row[title]:,}" for row in results), right=True) for title in counted]
-        print_table(stdout(), columns)
-    if any(row["waiting"] for row in results):
+        print_deliveries(stdout(), rows)
+    if any(status.waiting for _, status in rows):
         raise typer.Exit(1)
-
-
-def _known_backends(run: Run) -> list[str]:
-    """Where the run has been sent so far."""
-    cursors = sorted((run.path / "delivery").glob(f"*/{CURSOR_FILE}"))
-    return [unquote(cursor.parent.name, errors="replace") for cursor in cursors]

@@ -6,9 +6,9 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
-from tracelet.delivery.worker import DeliveryWorker
+from tracelet.delivery.worker import WorkerStats
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +16,30 @@ _QUIET_S: Final = 0.5  # A run that is delivered in this time ends without a wor
 _GRACE_S: Final = 1.0  # For a worker to notice its own deadline and say so, rather than be cut off.
 
 
-def wait_for_workers(workers: Sequence[DeliveryWorker], run_id: str, timeout_s: float, show: bool | None) -> None:
+class Delivery(Protocol):
+    """The delivery to one backend, in this process or in another one."""
+
+    name: str
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether nothing more will be delivered before the user acts."""
+
+    @property
+    def goes_on(self) -> str | None:
+        """Who goes on with it when nobody waits any more; None where nobody does."""
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end; whether it has come."""
+
+    def waiting(self) -> int:
+        """Records in the journal that the backend has not got."""
+
+    def get_stats(self) -> WorkerStats:
+        """How it stands."""
+
+
+def wait_for_workers(workers: Sequence[Delivery], run_id: str, timeout_s: float, show: bool | None) -> None:
     """Wait until all workers have ended, with a progress bar on a terminal; report what they could not deliver.
 
     Args:
@@ -38,13 +61,13 @@ def wait_for_workers(workers: Sequence[DeliveryWorker], run_id: str, timeout_s: 
             _report(worker, run_id)
 
 
-def _join(workers: Sequence[DeliveryWorker], timeout_s: float) -> None:
+def _join(workers: Sequence[Delivery], timeout_s: float) -> None:
     deadline_s = time.monotonic() + timeout_s
     for worker in workers:
         worker.join(max(0.0, deadline_s - time.monotonic()))
 
 
-def _show_progress(workers: Sequence[DeliveryWorker], deadline_s: float) -> None:
+def _show_progress(workers: Sequence[Delivery], deadline_s: float) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -70,9 +93,14 @@ def _is_on_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()  # A program without a console has None.
 
 
-def _report(worker: DeliveryWorker, run_id: str) -> None:
+def _report(worker: Delivery, run_id: str) -> None:
     waiting = worker.waiting()
-    if waiting and not worker.gave_up:  # One that gave up has said so itself.
+    if worker.goes_on:
+        logger.warning(
+            "%d records are still on their way to %r: %s. See: tracelet status %s",
+            waiting, worker.name, worker.goes_on, run_id,
+        )  # fmt: skip
+    elif waiting and not worker.gave_up:  # One that gave up has said so itself.
         logger.warning(
             "%d records have not reached %r. They are kept; send them with: tracelet sync %s --to %s",
             waiting, worker.name, run_id, worker.name,

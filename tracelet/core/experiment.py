@@ -28,7 +28,8 @@ from tracelet.core.intake import Intake, Journal, NullJournal, check_name
 from tracelet.core.orchestrator import DataFlowOrchestrator, RoutingRule
 from tracelet.core.plugins import ManagedPlugin, PluginBase, PluginManager, PluginType
 from tracelet.core.recorder import Recorder, require_fields, tag_pairs
-from tracelet.core.records import STATUS_NAME, MetricSource, MetricType
+from tracelet.core.records import STATUS_NAME, MetricData, MetricSource, MetricType
+from tracelet.core.sidecar import DeliveryOrder
 from tracelet.errors import ExperimentStateError, PluginContractError, RunExistsError, RunNotFoundError, UsageError
 from tracelet.journal.directory import RunDirectory, new_run_id
 from tracelet.journal.format import IDENTITY_FILE, writer_of_log
@@ -218,7 +219,7 @@ class Experiment(Recorder):
         if self._tags:
             self.set_tags(self._tags)
         if not settings.disabled:
-            self._orchestrator.start(self, settings.collect_interval_s)
+            self._orchestrator.start(self, settings.collect_interval_s, self._order())
 
     def stop(self, status: str | RunStatus = "finished", error: str | None = None) -> None:
         """End the run, and give the backends what they have not got yet, for up to the setting `stop_timeout_s`.
@@ -243,7 +244,8 @@ class Experiment(Recorder):
         if main:
             self._orchestrator.stop_sources()
             details = {"duration_s": time.monotonic() - self._began_s, **({} if error is None else {"error": error})}
-            self._intake.record(STATUS_NAME, value, MetricType.CUSTOM, metadata=details)
+            end = MetricData(STATUS_NAME, value, MetricType.CUSTOM, None, time.time(), metadata=details)
+            self._intake.emit(end)
         self._state = "stopped"
         self._journal.series.clear()  # What the fast path of `log_metric` goes by.
         if self in Experiment._active:
@@ -251,7 +253,7 @@ class Experiment(Recorder):
         try:
             if main:  # Ctrl-C ends the waiting; nothing is lost by it.
                 timeout_s = self._settings.stop_timeout_s
-                workers = self._orchestrator.request_stop(timeout_s)
+                workers = self._orchestrator.request_stop(timeout_s, lambda: end)
                 wait_for_workers(workers, self.run_id, timeout_s, self._settings.show_progress)
         finally:
             self._journal.close()
@@ -327,10 +329,7 @@ class Experiment(Recorder):
         Raises:
             UsageError: The experiment has no such backend.
         """
-        found = self._orchestrator.backend(backend)
-        if found is None:
-            raise UsageError(f"the experiment {self.name!r} has no backend {backend!r}")
-        return found.get_url()
+        return self._orchestrator.url(backend)
 
     def status(self) -> dict[str, Any]:
         """How the run and its deliveries stand."""
@@ -426,6 +425,18 @@ class Experiment(Recorder):
             return
         remedy = "call start() first" if self._state == "new" else "make a new one; with the same run_id it goes on"
         raise ExperimentStateError(f"the experiment {self.name!r} is {self._state}: {remedy}")
+
+    def _order(self) -> DeliveryOrder | None:
+        """For a delivery process, where one is wanted and there is an interpreter to run it."""
+        settings = self._settings
+        if settings.delivery == "thread" or not sys.executable or getattr(sys, "frozen", False):
+            return None
+        return DeliveryOrder(
+            os.fspath(self.run_dir),
+            allow=settings.plugins_allow,
+            deny=settings.plugins_deny,
+            linger_s=settings.delivery_linger_s,
+        )
 
     def _load_plugin(self, plugin: str | PluginBase, kind: PluginType) -> None:
         manager = self._plugin_manager

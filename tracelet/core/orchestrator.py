@@ -14,20 +14,21 @@ import copy
 import fnmatch
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, final
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self, final
 
 from tracelet.core.collecting import CollectorThread
+from tracelet.core.draining import Delivery
 from tracelet.core.intake import Intake
 from tracelet.core.plugins import BackendPlugin, ManagedPlugin, PluginManager, PluginType, TakesExperiment
 from tracelet.core.records import PLUGIN_ERRORS_NAME, MetricData, MetricSink, MetricSource, MetricType
-from tracelet.delivery.cursor import Cursor
-from tracelet.delivery.retry import Backoff
-from tracelet.delivery.worker import DeliveryWorker
+from tracelet.core.sidecar import DeliveryOrder, Sidecar
+from tracelet.delivery.worker import DRAIN_ATTEMPTS, DeliveryWorker
 from tracelet.errors import PluginContractError, SettingsError, TraceletError, UsageError
 from tracelet.journal.directory import RunDirectory, delivery_directory
-from tracelet.journal.reader import JournalReader
+from tracelet.utils.text import did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,26 @@ class RoutingRule:
     filter: Callable[[MetricData], bool] | None = None
     exclude: bool = False
 
+    def fields(self) -> dict[str, Any]:
+        """The rule as JSON-like fields, for another process.
+
+        Raises:
+            UsageError: It has a filter, which is code of this process.
+        """
+        if self.filter is not None:
+            raise UsageError(
+                'a routing rule with a filter works where delivery runs in this process: set delivery="thread"'
+            )
+        types = None if self.types is None else sorted(kind.value for kind in self.types)
+        sinks, pattern, source, exclude = list(self.sinks), self.pattern, self.source, self.exclude
+        return {"sinks": sinks, "pattern": pattern, "types": types, "source": source, "exclude": exclude}
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Read `fields()` back."""
+        types = None if fields["types"] is None else frozenset(map(MetricType, fields["types"]))
+        return cls(tuple(fields["sinks"]), fields["pattern"], types, fields["source"], None, fields["exclude"])
+
     def matches(self, metric: MetricData) -> bool:
         """Whether the rule is about this record."""
         if self.types is not None and metric.type not in self.types:
@@ -74,13 +95,23 @@ class RoutingRule:
 class DataFlowOrchestrator:
     """See the module docstring."""
 
-    def __init__(self, intake: Intake, run: RunDirectory, plugins: PluginManager) -> None:
+    def __init__(self, intake: Intake, run: RunDirectory, plugins: PluginManager, *, is_live: bool = True) -> None:
+        """Make an orchestrator without sources and rules.
+
+        Args:
+            intake: Where records go.
+            run: Where workers read them.
+            plugins: What is started by `start`.
+            is_live: Whether the run is being recorded at this time.
+        """
         self._intake = intake
+        self._is_live = is_live
         self._run = run
         self._plugins = plugins
         self._sources: dict[str, MetricSource] = {}
         self._rules: tuple[RoutingRule, ...] = ()
         self._workers: dict[str, DeliveryWorker] = {}
+        self._sidecar: Sidecar | None = None
         self._collectors: list[CollectorThread] = []
         self._errors: dict[str, int] = {}
         self._filter_failed = False
@@ -116,7 +147,13 @@ class DataFlowOrchestrator:
         return self._rules
 
     def add_routing_rule(self, rule: RoutingRule) -> None:
-        """Add a rule; it holds for the records that are delivered from now on."""
+        """Add a rule; it holds for the records that are delivered from now on.
+
+        Raises:
+            UsageError: It has a filter, and delivery runs in a process of its own already.
+        """
+        if self._sidecar is not None:
+            self._sidecar.add_rule(rule.fields())
         self._rules = (*self._rules, rule)
 
     def check(self) -> None:
@@ -144,16 +181,21 @@ class DataFlowOrchestrator:
                 f"it has {', '.join(sorted(backends)) or 'none'}"
             )
 
-    def start(self, sink: MetricSink, collect_interval_s: float) -> None:
+    def start(self, sink: MetricSink, collect_interval_s: float, order: DeliveryOrder | None = None) -> None:
         """Start what was registered. Nothing here waits for a backend, and no plug-in's error comes out.
 
         Args:
             sink: The experiment, for the framework plug-ins.
             collect_interval_s: For collectors whose own configuration has no `interval`.
+            order: For a delivery process, without the backends and rules; None: all delivery runs in this process.
         """
         for managed in self._plugins.of_type(PluginType.FRAMEWORK):
             self._start_framework(managed, sink)
-        for managed in self._plugins.of_type(PluginType.BACKEND):
+        backends = self._plugins.of_type(PluginType.BACKEND)
+        handed = [] if order is None else self._hand_over(backends, order)
+        for managed in backends:
+            if managed in handed:
+                continue
             worker = self._make_worker(managed)
             self._workers[managed.name] = worker
             worker.start()
@@ -161,7 +203,7 @@ class DataFlowOrchestrator:
             managed.plugin.attach(self)
             collector = CollectorThread(
                 managed,
-                facts=self._facts_for(managed),
+                facts=facts_of(self._run, managed.name),
                 interval_s=_interval_s(managed, collect_interval_s),
                 emit=self.emit_metric,
                 on_error=self.count_error,
@@ -179,34 +221,79 @@ class DataFlowOrchestrator:
         for managed in self._plugins.of_type(PluginType.FRAMEWORK):
             self._stop_framework(managed)
 
-    def request_stop(self, timeout_s: float) -> Sequence[DeliveryWorker]:
-        """Have every backend get what the journal holds, and end. Returns the workers, to wait for."""
+    def request_stop(
+        self,
+        timeout_s: float,
+        ending: Callable[[], MetricData | None] | None = None,
+        attempts: float = DRAIN_ATTEMPTS,
+    ) -> Sequence[Delivery]:
+        """Have every backend get what the journal holds, and end; see `DeliveryWorker.request_stop`.
+
+        Returns:
+            The deliveries, to wait for.
+        """
         self._draining = True
         for worker in self._workers.values():
-            worker.request_stop(timeout_s)
-        return tuple(self._workers.values())
+            worker.request_stop(timeout_s, ending, attempts)
+        if self._sidecar is not None:
+            self._sidecar.request_stop(ending() if ending is not None else None)
+        return tuple(self._deliveries())
+
+    def request_flush(self) -> list[Future[bool]]:
+        """Have every backend get what is in the journal now; the results say whether they have."""
+        flushes = [worker.flush() for worker in self._workers.values()]
+        return flushes if self._sidecar is None else [*flushes, self._sidecar.flush()]
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until every backend has got what is in the journal now; whether that was so in time."""
-        flushed, late = concurrent.futures.wait([worker.flush() for worker in self._workers.values()], timeout_s)
+        """The same, and wait for it; whether it was so in time."""
+        flushed, late = concurrent.futures.wait(self.request_flush(), timeout_s)
         return not late and all(future.result() for future in flushed)
 
     def get_stats(self) -> dict[str, Any]:
         """Counts by backend, collector, source and plug-in error."""
         return {
             "sources": sorted(self._sources),
-            "backends": {name: worker.get_stats() for name, worker in self._workers.items()},
+            "backends": {delivery.name: delivery.get_stats() for delivery in self._deliveries()},
             "rules": len(self._rules),
             "errors": dict(self._errors),
             "plugins": self._plugins.get_status(),
         }
 
-    def backend(self, name: str) -> BackendPlugin | None:
-        """A backend of this experiment by its name."""
-        found = next((m.plugin for m in self._plugins.of_type(PluginType.BACKEND) if m.name == name), None)
-        return found if isinstance(found, BackendPlugin) else None
+    def url(self, backend: str) -> str | None:
+        """Where a browser finds the run in a backend; None where that has no such place, or not yet.
+
+        Raises:
+            UsageError: There is no such backend.
+        """
+        known = [managed.name for managed in self._plugins.of_type(PluginType.BACKEND)]
+        if backend not in known:
+            raise UsageError(f"there is no backend {backend!r}{did_you_mean(backend, known)} in this experiment")
+        return next((found.get_stats().url for found in self._deliveries() if found.name == backend), None)
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _deliveries(self) -> list[Delivery]:
+        return [*self._workers.values(), *(self._sidecar.deliveries if self._sidecar is not None else ())]
+
+    def _hand_over(self, backends: Sequence[ManagedPlugin], order: DeliveryOrder) -> Sequence[ManagedPlugin]:
+        """Start a delivery process for the backends that it can have; gives these."""
+        installed = [managed for managed in backends if managed.is_installed]
+        processors = self._plugins.of_type(PluginType.PROCESSOR)
+        if not installed:
+            return ()
+        if processors or any(rule.filter is not None for rule in self._rules):
+            logger.info("delivery runs in threads: processors and filters are objects of this process")
+            return ()
+        try:
+            configs = {managed.name: managed.config for managed in installed}
+            rules = [rule.fields() for rule in self._rules]
+            sidecar = Sidecar(self._run, replace(order, backends=configs, rules=rules))
+            sidecar.start()
+        except (OSError, TypeError) as error:  # No memory or no space for a process; a setting that is no JSON.
+            logger.warning("no delivery process can be started, delivery runs in threads: %s", error)
+            return ()
+        self._sidecar = sidecar
+        return installed
 
     def _start_framework(self, managed: ManagedPlugin, sink: MetricSink) -> None:
         try:
@@ -215,7 +302,7 @@ class DataFlowOrchestrator:
                 plugin.set_experiment(sink)
             if isinstance(plugin, MetricSource):
                 self.add_source(plugin)
-            managed.initialize(self._facts_for(managed))
+            managed.initialize(facts_of(self._run, managed.name))
             managed.start()
         except Exception as error:
             managed.fail(error)
@@ -231,31 +318,16 @@ class DataFlowOrchestrator:
             logger.warning("stop() of the framework plug-in %r failed: %s", managed.name, error, exc_info=True)
 
     def _make_worker(self, managed: ManagedPlugin) -> DeliveryWorker:
-        cursor = Cursor(delivery_directory(self._run.path, managed.name))
         return DeliveryWorker(
             managed,
-            JournalReader(self._run, cursor.positions),
-            cursor,
-            facts=self._facts_for(managed),
+            self._run,
+            facts=facts_of(self._run, managed.name),
             accepts=lambda metric: self._routes(metric, managed.name),
             processors=[_copy(processor) for processor in self._plugins.of_type(PluginType.PROCESSOR)],
             emit=self.emit_metric,
             on_error=self.count_error,
-            backoff=Backoff(),
+            is_live=self._is_live,
         )
-
-    def _facts_for(self, managed: ManagedPlugin) -> dict[str, Any]:
-        """What the run is, for `initialize`."""
-        identity = self._run.identity
-        return {
-            "run_name": identity.name,
-            "run_id": identity.run_id,
-            "run_uuid": identity.uuid,
-            "run_project": identity.project,
-            "run_created_s": identity.created_ns / 1e9,
-            "run_dir": self._run.path,
-            "state_dir": delivery_directory(self._run.path, managed.name),
-        }
 
     def _routes(self, metric: MetricData, sink: str) -> bool:
         """Whether a backend gets a record. Called on the backend's thread."""
@@ -273,6 +345,20 @@ class DataFlowOrchestrator:
                 self._filter_failed = True
                 logger.warning("a routing rule's filter failed at %r: %s", metric.name, error, exc_info=True)
             return not rule.exclude
+
+
+def facts_of(run: RunDirectory, plugin: str) -> dict[str, Any]:
+    """What the run is, for the `initialize` of a plug-in."""
+    identity = run.identity
+    return {
+        "run_name": identity.name,
+        "run_id": identity.run_id,
+        "run_uuid": identity.uuid,
+        "run_project": identity.project,
+        "run_created_s": identity.created_ns / 1e9,
+        "run_dir": run.path,
+        "state_dir": delivery_directory(run.path, plugin),
+    }
 
 
 def _validate(backend: BackendPlugin, managed: ManagedPlugin) -> None:

@@ -266,6 +266,8 @@ class ManagedPlugin:
         self.config = dict(config)
         self.state = PluginState.REGISTERED
         self.error: str | None = None
+        self.is_installed = False
+        """Whether it was found by its name, so that another process finds it too."""
         self._has_to_stop = False
 
     @property
@@ -443,6 +445,7 @@ class PluginManager:
         if managed.name != name:  # Settings and routing rules would go by another name than `backend=[…]`.
             del self._plugins[managed.name]
             raise PluginContractError(f"the plug-in {name!r} of {chosen.package} calls itself {managed.name!r}")
+        managed.is_installed = True
         return managed
 
     @classmethod

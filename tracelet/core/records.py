@@ -28,8 +28,8 @@ TAG_PREFIX = "tracelet/tag/"
 STATUS_NAME = "tracelet/status"
 """The run's end travels to the backends as a CUSTOM record of this name: `finished`, `failed` or `killed`.
 
-It is the last record that a backend gets before `stop()`, whenever the run has ended; a run that was resumed has one
-for each attempt. `metadata["error"]` has the traceback of a failed run, and `timestamp` the time of the end.
+It is the last record that a backend gets before `stop()`, whenever the run has ended, and comes at no other time.
+`metadata["error"]` has the traceback of a failed run, and `timestamp` the time of the end.
 """
 
 DESCRIPTION_NAME = "tracelet/description"
@@ -86,6 +86,11 @@ class MetricData:
     timestamp: float | None = None
     source: str | None = None
     metadata: Mapping[str, Any] | None = None
+
+
+def is_status(metric: MetricData) -> bool:
+    """Whether a record tells the end of a run, or of an attempt."""
+    return metric.name == STATUS_NAME and metric.type is MetricType.CUSTOM
 
 
 class MetricSource(ABC):

@@ -1,7 +1,7 @@
 """How far a backend has come, kept on the disk.
 
-Called on the backend's worker thread only. The file is replaced as a whole: after a kill it holds the old positions or
-the new ones, so that at worst the last batch is sent again.
+Written on the backend's worker thread only, by the process that has the `Lease`; read by anybody. The file is replaced
+as a whole: after a kill it holds the old positions or the new ones, so that at worst the last batch is sent again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,23 @@ class Cursor:
         self.delivered = 0
         self.rejected = 0
         self.positions: dict[str, Position] = {}
-        self._read()
+        self.closed: str | None = None
+        """The end that the tracker knows of, after which the backend was stopped in order: `finished`, say."""
+        self.reload()
+
+    def reload(self) -> None:
+        """Read it again: another process may have delivered meanwhile."""
+        file = self._directory / CURSOR_FILE
+        try:
+            fields = json.loads(file.read_bytes())
+            self.positions = {writer: _position(parts) for writer, parts in fields["positions"].items()}
+            self.delivered, self.rejected = int(fields["delivered"]), int(fields["rejected"])
+            self.closed = None if fields.get("closed") is None else str(fields["closed"])
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            self.positions = {}
+            logger.warning("the cursor %s can't be read (%r): everything is sent again", file, error)
 
     def advance(self, writer: str, position: Position) -> None:
         """All records of `writer` up to `position` are done with. Kept by the next `save`."""
@@ -51,6 +67,7 @@ class Cursor:
             "format": FORMAT_VERSION,
             "delivered": self.delivered,
             "rejected": self.rejected,
+            "closed": self.closed,
             "positions": {w: [p.line_bytes, p.segment, p.slot] for w, p in self.positions.items()},
         }
         try:
@@ -77,18 +94,6 @@ class Cursor:
                 file.write(json.dumps(fields) + "\n")
         except OSError as error:
             logger.warning("the rejected record %r can't be noted: %s", record.name, error)
-
-    def _read(self) -> None:
-        file = self._directory / CURSOR_FILE
-        try:
-            fields = json.loads(file.read_bytes())
-            self.positions = {writer: _position(parts) for writer, parts in fields["positions"].items()}
-            self.delivered, self.rejected = int(fields["delivered"]), int(fields["rejected"])
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            self.positions = {}
-            logger.warning("the cursor %s can't be read (%r): everything is sent again", file, error)
 
 
 def _private(path: str, flags: int) -> int:

@@ -9,36 +9,43 @@ States, each entered once and in this order:
     NEW → CONNECTING → DELIVERING → DRAINING → ENDED      (from any of them to ENDED, where the user has to act first)
 
 Delivery is at least once: the cursor moves after the backend has returned, so that a kill in between sends that batch
-again. Order is the order of the journal. What can't be delivered stays in the journal for a later start or `tracelet
-sync`.
+again. Order is the order of the journal; the end of the run comes after all else. What can't be delivered stays in the
+journal for a later start or `tracelet sync`. Of several processes one delivers, the one that has the `Lease`.
 """
 
 from __future__ import annotations
 
 import enum
 import logging
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from tracelet.core.plugins import BackendPlugin, ManagedPlugin, PluginState, ProcessorPlugin
-from tracelet.core.records import PLUGIN_ERRORS_NAME, MetricData
+from tracelet.core.plugins import BackendPlugin, ManagedPlugin, PluginState
+from tracelet.core.records import MetricData, is_status
 from tracelet.delivery.backlog import backlog
+from tracelet.delivery.batch import Batch
 from tracelet.delivery.cursor import Cursor
+from tracelet.delivery.lease import Lease
+from tracelet.delivery.processing import PluginSink, ProcessorChain
+from tracelet.delivery.report import DeliveryReport
 from tracelet.delivery.retry import Backoff, Verdict, judge
-from tracelet.errors import JournalError, PartialDeliveryError
-from tracelet.journal.reader import JournalReader, Position
+from tracelet.delivery.sending import AwayError, GaveUpError, Sender
+from tracelet.errors import JournalError
+from tracelet.journal.directory import RunDirectory, delivery_directory
+from tracelet.journal.reader import JournalReader
 
 logger = logging.getLogger(__name__)
 
-MAX_BATCH: Final = 512  # Records in one `handle_batch`.
-_REJECTIONS_SHOWN: Final = 5  # In the log; the file has them all.
 POLL_S: Final = 0.2  # The longest time that a record waits before its worker looks at the journal.
 DRAIN_ATTEMPTS: Final = 3  # When the run has ended, an outage is not waited for without limit.
+LAG_WARNING_S: Final = 60.0  # A backend that falls behind by as much as this is slower than the training.
+_REPORT_INTERVAL_S: Final = 1.0
 
 
 @final
@@ -59,6 +66,7 @@ class WorkerStats:
 
     Attributes:
         waiting: Records in the journal that the backend has not got; an estimate while records come in.
+        lag_s: How far the backend is behind the run, in seconds; 0 where nothing waits.
         errors: Errors of the backend so far: each attempt that found it away, and each record that it rejected.
     """
 
@@ -66,38 +74,10 @@ class WorkerStats:
     delivered: int
     rejected: int
     waiting: int
+    lag_s: float
     errors: int
     last_error: str | None
-
-
-@final
-class _Batch:
-    """Records on their way, and how far the cursor may move when the first n of them have arrived."""
-
-    def __init__(self) -> None:
-        self._records: list[MetricData] = []
-        self._marks: deque[tuple[int, str, Position]] = deque()  # (records that must have arrived, writer, position)
-        self._arrived = 0
-
-    def add(self, records: Iterable[MetricData], writer: str, position: Position) -> None:
-        self._records.extend(records)
-        self._marks.append((len(self._records), writer, position))
-
-    def next(self, count: int) -> Sequence[MetricData]:
-        """The next `count` records that have not arrived."""
-        return self._records[self._arrived : self._arrived + count]
-
-    def arrived(self, count: int, cursor: Cursor) -> None:
-        """The next `count` records are done with."""
-        self._arrived += count
-        while self._marks and self._marks[0][0] <= self._arrived:
-            _, writer, position = self._marks.popleft()
-            cursor.advance(writer, position)
-
-    @property
-    def left(self) -> int:
-        """How many records have not arrived."""
-        return len(self._records) - self._arrived
+    url: str | None
 
 
 @final
@@ -107,8 +87,7 @@ class DeliveryWorker:
     def __init__(
         self,
         managed: ManagedPlugin,
-        reader: JournalReader,
-        cursor: Cursor,
+        run: RunDirectory,
         *,
         facts: Mapping[str, Any],
         accepts: Callable[[MetricData], bool],
@@ -116,40 +95,53 @@ class DeliveryWorker:
         emit: Callable[[MetricData], None],
         on_error: Callable[[str, BaseException], None],
         backoff: Backoff | None = None,
+        is_live: bool = True,
     ) -> None:
         """Make a worker; nothing is called yet.
 
         Args:
             managed: The backend.
-            reader: Begins at the cursor's positions.
-            cursor: The backend's own.
+            run: What is delivered.
             facts: What the run is, for the plug-in's `initialize`.
             accepts: The routing rules: whether this backend gets a record.
             processors: Copies of the processors for this backend alone.
             emit: Takes the records that the plug-ins make about themselves.
             on_error: Told of each error, with the plug-in's name, on the worker's thread.
             backoff: The delays between attempts.
+            is_live: Whether the run is being recorded: only then is a backend that falls behind worth a warning.
         """
         assert isinstance(managed.plugin, BackendPlugin)
         self.name = managed.name
         self._managed = managed
         self._backend = managed.plugin
-        self._reader = reader
-        self._cursor = cursor
+        self._run_directory = run
+        self._directory = delivery_directory(run.path, managed.name)
+        self._lease = Lease(self._directory)
+        self._cursor = Cursor(self._directory)
+        self._reader = JournalReader(run, self._cursor.positions)
         self._facts = facts
         self._accepts = accepts
+        self._sink = PluginSink(emit, on_error)
         self._processors = processors
-        self._emit = emit
-        self._on_error = on_error
+        self._chain = ProcessorChain(processors, self.name, self._sink)
+        self._sender = Sender(self._backend, self.name, self._cursor, self._sink, self._note_error)
         self._backoff = backoff or Backoff()
+        self._is_live = is_live
         self._state = WorkerState.NEW
-        self._drain_attempts = DRAIN_ATTEMPTS
+        self._ending: Callable[[], MetricData | None] = _nothing
+        self._end_told: str | None = None
+        self._drain_attempts: float = DRAIN_ATTEMPTS
         self._deadline_s = float("inf")  # By the monotonic clock.
         self._in_outage = False
         self._unreadable = False
-        self._handles_errors = False  # Whether a plug-in has a record of `PLUGIN_ERRORS_NAME` in hand at this moment.
         self._errors = 0
         self._last_error: str | None = None
+        self._last_time_s: float | None = None  # When the record was made that was delivered last.
+        self._lag_limit_s: float | None = (
+            None  # Beyond it a warning is due; None until the first delivery after an outage.
+        )
+        self._warned_of_lag = False
+        self._report_due_s = 0.0  # By the monotonic clock.
         self._flushes: deque[Future[bool]] = deque()
         self._wake = threading.Event()
         self._stop_requested = False
@@ -162,8 +154,21 @@ class DeliveryWorker:
         self._state = WorkerState.CONNECTING
         self._thread.start()
 
-    def request_stop(self, timeout_s: float) -> None:
-        """Deliver what is there and end. Returns at once; see `join`."""
+    def request_stop(
+        self,
+        timeout_s: float,
+        ending: Callable[[], MetricData | None] | None = None,
+        attempts: float = DRAIN_ATTEMPTS,
+    ) -> None:
+        """Deliver what is there and end. Returns at once; see `join`.
+
+        Args:
+            timeout_s: For how long, in seconds.
+            ending: Gives the end of the run, to be told to the backend last; None where the run goes on. Called on the
+                worker's thread, when all else has been delivered.
+            attempts: How often to try again where the backend is away.
+        """
+        self._ending, self._drain_attempts = ending or _nothing, attempts
         self._deadline_s = time.monotonic() + timeout_s
         self._stop_requested = True
         self._wake.set()
@@ -185,27 +190,39 @@ class DeliveryWorker:
 
     def get_stats(self) -> WorkerStats:
         """How it stands."""
-        cursor = self._cursor
+        waiting = self.waiting()
         return WorkerStats(
-            self._state.value, cursor.delivered, cursor.rejected, self.waiting(), self._errors, self._last_error
+            state=self._state.value,
+            delivered=self._cursor.delivered,
+            rejected=self._cursor.rejected,
+            waiting=waiting,
+            lag_s=self._lag_s() if waiting else 0.0,
+            errors=self._errors,
+            last_error=self._last_error,
+            url=self._url(),
         )
 
     def waiting(self) -> int:
         """Records in the journal that the backend has not got, filtered ones included."""
-        return backlog(self._reader.run.path, dict(self._cursor.positions))
+        end_is_due = self._ending is not _nothing and self._end_told is None
+        return backlog(self._run_directory.path, dict(self._cursor.positions)) or int(end_is_due)
 
     @property
     def gave_up(self) -> bool:
         """Whether nothing more will be delivered before the user acts."""
         return self._state is WorkerState.ENDED and self._managed.error is not None
 
+    @property
+    def goes_on(self) -> None:
+        """Nobody: it ends with this process."""
+
     # -- the worker's thread -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
-            if self._connect():
+            if self._take_over() and self._connect():
                 self._deliver_all()
-        except _GaveUpError as end:
+        except GaveUpError as end:
             self._managed.fail(end.error)
             logger.error(
                 "Delivery to %r has ended: %s. The journal keeps every record; mend it, then: tracelet sync %s --to %s",
@@ -218,23 +235,51 @@ class DeliveryWorker:
                 "tracelet sync %s --to %s", self.name, self._facts.get("run_id"), self.name,
             )  # fmt: skip
         finally:
-            self._cursor.save()
             self._stop_plugins()
+            if self._lease.is_held:
+                self._cursor.save()
+                self._enter(WorkerState.ENDED)
+                self._lease.release()
             self._state = WorkerState.ENDED
             self._answer(len(self._flushes), False)
 
+    def _enter(self, state: WorkerState) -> None:
+        """Go to the next state, and say so."""
+        if self._state is not state:
+            self._state = state
+            self._report()
+
+    def _take_over(self) -> bool:
+        """Become the one who delivers; False where the run has ended and another process still does."""
+        has_said_so = False
+        while not self._acquire():
+            if not has_said_so:
+                has_said_so = True
+                logger.warning(
+                    "another process delivers the run %s to %r; waiting", self._facts.get("run_id"), self.name
+                )
+            if time.monotonic() >= self._deadline_s:
+                return False
+            self._wake.wait(POLL_S)
+            self._wake.clear()
+        self._cursor.reload()
+        self._cursor.closed = None
+        self._reader = JournalReader(self._run_directory, self._cursor.positions)
+        self._cursor.save()
+        self._report()
+        return True
+
+    def _acquire(self) -> bool:
+        try:
+            return self._lease.acquire()
+        except OSError as error:  # A full disk, say: then there is nobody to be kept out either, and nothing is kept.
+            logger.debug("the delivery to %r takes no lock: %s", self.name, error)
+            return True
+
     def _connect(self) -> bool:
         """Initialise and start the processors and the backend, for as long as it takes; whether it worked."""
-        self._cursor.save()  # It makes the directory that the plug-ins know as `state_dir`.
-        self._backend.attach(self)
-        for processor in self._processors:
-            processor.plugin.attach(self)
-            try:
-                processor.initialize(self._facts)
-                processor.start()
-            except Exception as error:  # noqa: BLE001  a plug-in may raise anything; it is noted
-                self._note_processor_error(processor, error)
-                processor.fail(error)
+        self._backend.attach(self._sink)
+        self._chain.start(self._facts)
         while True:
             try:
                 if self._managed.state is PluginState.REGISTERED:
@@ -245,7 +290,7 @@ class DeliveryWorker:
                 self._note_error(error)
                 # Whatever a connection fails with may pass: only what says that it won't ends it.
                 if judge(error) is Verdict.GIVE_UP:
-                    raise _GaveUpError(error) from error
+                    raise GaveUpError(error) from error
                 if not self._wait_for_retry(error):
                     return False
             else:
@@ -256,7 +301,7 @@ class DeliveryWorker:
         while time.monotonic() < self._deadline_s:
             # Asked before the journal is read: what comes after that may not be seen any more.
             asked, flushes = self._stop_requested, len(self._flushes)
-            self._state = WorkerState.DRAINING if asked else WorkerState.DELIVERING
+            self._enter(WorkerState.DRAINING if asked else WorkerState.DELIVERING)
             try:
                 batch = self._next_batch()
                 self._unreadable = False
@@ -268,67 +313,48 @@ class DeliveryWorker:
             if batch is None:
                 self._complete(flushes)
                 if asked:
+                    self._tell_end()
                     return
                 self._wake.wait(POLL_S)
                 self._wake.clear()
             elif not self._deliver(batch):
                 return
 
-    def _next_batch(self) -> _Batch | None:
+    def _tell_end(self) -> None:
+        """Tell the backend how the run ended, where it has."""
+        record = self._ending()
+        if record is None:
+            self._ending = _nothing
+            return
+        batch = Batch()
+        batch.add([record])
+        if self._deliver(batch):
+            self._end_told = str(record.value)
+
+    def _next_batch(self) -> Batch | None:
         """What to send next, after routing and processors; None where the journal has nothing new.
 
         Raises:
             OSError, JournalError: It can't be read now.
         """
-        entries = self._reader.read(MAX_BATCH)
+        entries = self._reader.read(self._backend.max_batch)
         if not entries:
             return None
-        batch = _Batch()
+        batch = Batch()
         for writer, entry in entries:
-            wanted = entry.record is not None and self._accepts(entry.record)
-            batch.add(self._processed(entry.record) if wanted and entry.record else (), writer, entry.after)
+            record = entry.record
+            # The ends of earlier attempts are no news, and that of the last one comes last: see `_tell_end`.
+            if record is not None and not is_status(record) and self._accepts(record):
+                batch.add(self._chain.apply(record))
+            batch.mark(writer, entry.after)
         return batch
 
-    def _processed(self, record: MetricData) -> list[MetricData]:
-        """The record after all processors. One that fails lets the record through as it is."""
-        records = [record]
-        for managed in self._processors:
-            processor = managed.plugin
-            assert isinstance(processor, ProcessorPlugin)
-            if managed.state is PluginState.RUNNING:
-                records = [made for item in records for made in self._process(managed, processor, item)]
-        return records
-
-    def _process(self, managed: ManagedPlugin, processor: ProcessorPlugin, record: MetricData) -> Sequence[MetricData]:
-        self._handles_errors = record.name == PLUGIN_ERRORS_NAME
-        try:
-            result = processor.process(record)
-            made = [result] if isinstance(result, MetricData) else list(result or ())
-            if not all(isinstance(item, MetricData) for item in made):
-                raise TypeError(f"process() gave {result!r:.200}, which is no MetricData, nor several, nor None")
-        except Exception as error:  # noqa: BLE001  as above
-            self._note_processor_error(managed, error)
-            return [record]
-        finally:
-            self._handles_errors = False
-        return made
-
-    def _note_processor_error(self, managed: ManagedPlugin, error: Exception) -> None:
-        if not self._handles_errors:
-            self._on_error(managed.name, error)
-        if managed.error is None:
-            managed.error = f"{type(error).__name__}: {error}"
-            logger.warning(
-                "the processor %r failed: %s; its records reach %r unchanged",
-                managed.name, error, self.name, exc_info=error,
-            )  # fmt: skip
-
-    def _deliver(self, batch: _Batch) -> bool:
+    def _deliver(self, batch: Batch) -> bool:
         """Send a batch, for as long as it takes; whether all of it is done with."""
         while True:
             try:
-                self._send(batch)
-            except _RetryError as outage:
+                self._sender.send(batch)
+            except AwayError as outage:
                 self._cursor.save()
                 if not self._wait_for_retry(outage.error):
                     return False
@@ -336,75 +362,20 @@ class DeliveryWorker:
                 batch.arrived(0, self._cursor)  # Entries without a record of their own.
                 self._cursor.save()
                 self._over_the_outage()
+                self._note_lag(batch)
                 return True
-
-    def _send(self, batch: _Batch) -> None:
-        """Send what is left of a batch; where the backend refuses records, halve them until the bad one stands alone.
-
-        Raises:
-            _RetryError, _GaveUpError: Not all of it could be sent.
-        """
-        sizes: list[int] = []  # Of the calls to come, the next one last.
-        while batch.left:
-            records = batch.next(sizes.pop() if sizes else MAX_BATCH)
-            delivered, error = self._handle(records)
-            self._cursor.delivered += delivered
-            batch.arrived(delivered, self._cursor)
-            if error is None:
-                continue
-            left = len(records) - delivered
-            verdict = judge(error)
-            if verdict is Verdict.REJECT and left > 1:
-                # After some have arrived it is most likely the next one: it goes alone.
-                first = 1 if delivered else left // 2
-                sizes += [left - first, first]
-            elif verdict is Verdict.REJECT and left:
-                self._reject(batch, records[-1], error)
-            else:
-                self._note_error(error)
-                if verdict is Verdict.GIVE_UP:
-                    raise _GaveUpError(error) from error
-                if verdict is Verdict.RETRY:
-                    raise _RetryError(error) from error
-
-    def _handle(self, records: Sequence[MetricData]) -> tuple[int, BaseException | None]:
-        """Hand records to the backend: how many have arrived, and what went wrong with the others."""
-        self._handles_errors = any(record.name == PLUGIN_ERRORS_NAME for record in records)
-        try:
-            self._backend.handle_batch(records)
-        except PartialDeliveryError as error:
-            return max(0, min(error.delivered, len(records))), error.__cause__ or error
-        except Exception as error:  # noqa: BLE001  a plug-in may raise anything; `_send` judges it
-            return 0, error
-        finally:
-            self._handles_errors = False
-        return len(records), None
-
-    def _reject(self, batch: _Batch, record: MetricData, reason: BaseException) -> None:
-        self._note_error(reason, about=record)
-        self._cursor.reject(record, reason)
-        batch.arrived(1, self._cursor)
-        level = logging.WARNING if self._cursor.rejected <= _REJECTIONS_SHOWN else logging.DEBUG
-        logger.log(level, "%r rejected the record %r: %s (see rejected.jsonl)", self.name, record.name, reason)
 
     # -- outages -------------------------------------------------------------------------------------------------------
 
     def _note_error(self, error: BaseException, about: MetricData | None = None) -> None:
         self._errors += 1
         self._last_error = f"{type(error).__name__}: {error}"
-        if about is None or about.name != PLUGIN_ERRORS_NAME:  # As in `emit_metric`.
-            self._on_error(self.name, error)
-
-    def emit_metric(self, metric: MetricData) -> None:
-        """Record what a plug-in says about itself.
-
-        An error in handling the record of an error makes no further one: that would go on for ever.
-        """
-        if not (self._handles_errors and metric.name == PLUGIN_ERRORS_NAME):
-            self._emit(metric)
+        self._report_due_s = 0.0
+        self._sink.note_error(self.name, error, about)
 
     def _wait_for_retry(self, error: BaseException) -> bool:
         """Wait before the next attempt; False where the run has ended and there is no more time for one."""
+        self._report()
         if not self._in_outage:
             self._in_outage = True
             logger.warning(
@@ -419,7 +390,8 @@ class DeliveryWorker:
             if delay_s <= 0:
                 return True
         self._drain_attempts -= 1
-        delay_s = min(1.0, self._deadline_s - time.monotonic())
+        longest_s = 1.0 if self._drain_attempts < DRAIN_ATTEMPTS else self._backoff.next_delay_s()
+        delay_s = min(longest_s, self._deadline_s - time.monotonic())
         if self._drain_attempts < 0 or delay_s <= 0:
             return False
         time.sleep(delay_s)
@@ -430,7 +402,52 @@ class DeliveryWorker:
         self._managed.error = None
         if self._in_outage:
             self._in_outage = False
+            self._lag_limit_s = None
             logger.warning("%r is reachable again", self.name)
+
+    # -- how it stands -------------------------------------------------------------------------------------------------
+
+    def _lag_s(self) -> float:
+        return 0.0 if self._last_time_s is None else max(0.0, time.time() - self._last_time_s)
+
+    def _note_lag(self, batch: Batch) -> None:
+        """Say it once where the backend falls behind the run, and not only behind an outage."""
+        self._last_time_s = batch.last_time_s or self._last_time_s
+        lag_s = self._lag_s()
+        if self._lag_limit_s is None:
+            self._lag_limit_s = lag_s + LAG_WARNING_S
+        if self._is_live and not self._warned_of_lag and not self._stop_requested and lag_s > self._lag_limit_s:
+            self._warned_of_lag = True
+            logger.warning(
+                "%r takes records more slowly than the run makes them: it is %.0f s and %d records behind. They wait "
+                "on the disk, not in memory; what is left at the end, tracelet sync sends",
+                self.name, lag_s, self.waiting(),
+            )  # fmt: skip
+        if time.monotonic() >= self._report_due_s:
+            self._report()
+
+    def _report(self) -> None:
+        """Put how it stands where `tracelet status` and other processes read it."""
+        self._report_due_s = time.monotonic() + _REPORT_INTERVAL_S
+        DeliveryReport(
+            state=self._state.value,
+            pid=os.getpid(),
+            errors=self._errors,
+            last_error=self._last_error,
+            url=self._url(),
+            details=self._details(),
+            written_s=time.time(),
+        ).write(self._directory)
+
+    def _url(self) -> str | None:
+        try:
+            return self._backend.get_url()
+        except Exception as error:  # noqa: BLE001  a plug-in may raise anything; no URL is known then
+            logger.debug("get_url() of %r failed: %s", self.name, error)
+            return None
+
+    def _details(self) -> dict[str, Any]:
+        return {name: value for name, value in self._managed.get_status().items() if name not in ("type", "error")}
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -461,23 +478,12 @@ class DeliveryWorker:
             try:
                 managed.stop()
             except Exception as error:
-                self._on_error(managed.name, error)
+                self._sink.note_error(managed.name, error)
                 logger.warning("stop() of %r failed: %s", managed.name, error, exc_info=True)
+            else:
+                if managed is self._managed:
+                    self._cursor.closed = self._end_told
 
 
-class _OutcomeError(Exception):
-    """Ends a `_send` early."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-@final
-class _RetryError(_OutcomeError):
-    """The backend is away."""
-
-
-@final
-class _GaveUpError(_OutcomeError):
-    """The user has to act."""
+def _nothing() -> None:
+    """The run goes on."""

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
-from tracelet.core.records import DEFINE_PREFIX, STATUS_NAME, TAG_PREFIX, MetricData, MetricType
+from tracelet.core.records import DEFINE_PREFIX, STATUS_NAME, TAG_PREFIX, MetricData, MetricType, is_status
 from tracelet.errors import JournalError, RunNotFoundError
 from tracelet.journal.columns import Columns, ScalarTable, read_tail
 from tracelet.journal.directory import RunDirectory, own_files
 from tracelet.journal.format import IDENTITY_FILE, log_name, writer_of_log, writer_of_segment
 from tracelet.journal.reader import Damage, WriterReader, first_line, place_of
-from tracelet.journal.status import ProcessIdentity, RunStatus
+from tracelet.journal.status import RunStatus, tell_status
 from tracelet.utils.text import did_you_mean
 from tracelet.utils.values import INT64_MAX, INT64_MIN
 
@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 LATEST: Final = "latest"
 _UNKNOWN: Final = "key#"  # A series whose definition was lost goes by its key.
 _SCALARS: Final = (MetricType.SCALAR, MetricType.SYSTEM)
-_STATUS_VALUES: Final = tuple(status.value for status in RunStatus)
 
 
 @final
@@ -148,14 +147,8 @@ class Run:
         main = self._main_writer
         if main is None:
             return RunStatus.KILLED
-        for record in reversed(main.records):
-            if record.name == STATUS_NAME and record.type is MetricType.CUSTOM:
-                return RunStatus(record.value) if record.value in _STATUS_VALUES else RunStatus.FINISHED
-        process = main.facts.get("process")
-        identity = ProcessIdentity.from_fields(process) if isinstance(process, Mapping) else None
-        if not main.closed and identity is not None and identity.is_alive(self._heartbeat_age_s(main)):
-            return RunStatus.RUNNING
-        return RunStatus.KILLED
+        told = next((record.value for record in reversed(main.records) if is_status(record)), None)
+        return tell_status(told, main.facts, self.path / log_name(main.id), closed=main.closed)
 
     @property
     def error(self) -> str | None:
@@ -371,12 +364,6 @@ class Run:
             if record.name == STATUS_NAME and record.metadata is not None:
                 return record.metadata.get(name)
         return None
-
-    def _heartbeat_age_s(self, writer: _Writer) -> float:
-        try:
-            return time.time() - os.stat(self.path / log_name(writer.id)).st_mtime
-        except FileNotFoundError:
-            return float("inf")
 
     def _last_time_s(self) -> float:
         """When a record was written last."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import os
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -83,6 +84,34 @@ class ProcessIdentity:
         state, start_ticks = found
         # A zombie has ended; only its parent has not asked yet.
         return state not in ("Z", "X") and self.start_ticks in (None, start_ticks)
+
+
+def tell_status(told: Any, facts: Mapping[str, Any], log: Path, *, closed: bool) -> RunStatus:
+    """How a run stands, by its main writer.
+
+    Args:
+        told: The value of its last status record; None where there is none.
+        facts: The first line of its log.
+        log: The log, whose age is the heartbeat.
+        closed: Whether the log has been closed.
+    """
+    if told is not None:
+        return RunStatus(told) if told in _VALUES else RunStatus.FINISHED
+    process = facts.get("process")
+    identity = ProcessIdentity.from_fields(process) if isinstance(process, Mapping) else None
+    if not closed and identity is not None and identity.is_alive(_age_s(log)):
+        return RunStatus.RUNNING
+    return RunStatus.KILLED
+
+
+_VALUES: Final = tuple(status.value for status in RunStatus)
+
+
+def _age_s(file: Path) -> float:
+    try:
+        return time.time() - os.stat(file).st_mtime
+    except FileNotFoundError:
+        return float("inf")
 
 
 def _stat(pid: int) -> tuple[str, int] | None:

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,6 +14,7 @@ import pytest
 import tracelet
 from tracelet import Experiment, TraceletSettings
 from tracelet.core.plugins import PluginManager
+from tracelet.core.records import STATUS_NAME
 from tracelet.core.sync import sync_run
 from tracelet.errors import PluginContractError, PluginNotFoundError, RetryableError, UsageError
 from tracelet.testing import MemoryBackend
@@ -66,7 +72,7 @@ def test_a_backend_that_stays_away_is_given_up_in_time_and_its_records_wait(back
     backend.fail(RetryableError("away"))
     stats = sync_run(path, ["memory"], TraceletSettings(), timeout_s=0.1)["memory"]
     assert (0, 1002) == (stats.delivered, stats.waiting)
-    assert "RetryableError: away" == stats.last_error
+    assert "RetryableError: away" == stats.report.last_error
 
 
 def test_nothing_is_added_to_the_journal(backend: MemoryBackend):
@@ -77,10 +83,61 @@ def test_nothing_is_added_to_the_journal(backend: MemoryBackend):
     assert before == {file.name: file.stat().st_size for file in path.glob("*.*")}
 
 
-def test_a_run_that_is_running_delivers_itself(backend: MemoryBackend):
-    with Experiment("e") as experiment, pytest.raises(UsageError, match="still running"):
-        sync_run(experiment.run_dir, ["memory"], TraceletSettings())
+def test_a_backend_that_the_run_itself_delivers_to_is_refused(backend: MemoryBackend):
+    own = MemoryBackend()
+    with Experiment("e", backend=own) as experiment:
+        assert own.wait_until(lambda: own.count("start") == 1)
+        with pytest.raises(UsageError, match=rf"being delivered to 'memory' by process {os.getpid()}"):
+            sync_run(experiment.run_dir, ["memory"], TraceletSettings())
     assert [] == backend.records
+
+
+def test_a_run_that_is_running_is_sent_as_far_as_it_has_come(backend: MemoryBackend):
+    with Experiment("e") as experiment:
+        experiment.log_metric("loss", 1.0, 0)
+        stats = sync_run(experiment.run_dir, ["memory"], TraceletSettings())["memory"]
+        assert ([1.0], 0, None) == (losses(backend), stats.waiting, stats.closed)
+        experiment.log_metric("loss", 2.0, 1)
+    assert 2 == sync_run(experiment.run_dir, ["memory"], TraceletSettings(), follow=True)["memory"].delivered - 1
+    assert ["loss", "loss", STATUS_NAME] == [record.name for record in backend.records]
+
+
+def test_a_run_is_followed_until_it_ends(backend: MemoryBackend):
+    experiment = Experiment("e").start()
+    thread = threading.Thread(
+        target=sync_run, args=(experiment.run_dir, ["memory"], TraceletSettings()), kwargs={"follow": True}
+    )
+    thread.start()
+    for step in range(3):
+        experiment.log_metric("loss", float(step), step)
+        assert backend.wait_until(lambda step=step: len(losses(backend)) == step + 1)
+    experiment.stop("failed", error="the reason")
+    thread.join()
+    last = backend.records[-1]
+    assert (STATUS_NAME, "failed", "the reason") == (last.name, last.value, last.metadata["error"])
+
+
+def test_a_run_that_was_killed_is_told_so(backend: MemoryBackend):
+    path = killed_run()
+    status = sync_run(path, ["memory"], TraceletSettings())["memory"]
+    assert [("loss", 1.0), (STATUS_NAME, "killed")] == [(record.name, record.value) for record in backend.records]
+    assert "killed" == status.closed
+    assert sync_run(path, ["memory"], TraceletSettings())["memory"].delivered == 2 == len(backend.records)
+
+
+def killed_run() -> Path:
+    code = """
+    import os, signal
+    from tracelet import Experiment
+
+    experiment = Experiment("e").start()
+    experiment.log_metric("loss", 1.0, 0)
+    print(experiment.run_dir, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False, capture_output=True, text=True)
+    assert -signal.SIGKILL == done.returncode
+    return Path(done.stdout.strip())
 
 
 def test_what_is_no_backend_is_refused_before_anything_is_sent(backend: MemoryBackend):
