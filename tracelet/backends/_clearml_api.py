@@ -21,7 +21,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, Final, final
 
-from tracelet import __version__
 from tracelet.backends._clearml_settings import Connection
 from tracelet.errors import PermanentError, RejectedError, RetryableError
 from tracelet.utils.imports import require
@@ -60,7 +59,7 @@ class ClearMLApi:
         self._http = requests.Session()
         self._http.verify = connection.verify
         self._http.headers["X-ClearML-Worker"] = self.worker
-        self._http.headers["X-ClearML-Client"] = f"tracelet-{__version__}"
+        self._http.headers["X-ClearML-Client"] = "tracelet"
         self._token = connection.token
 
     def call(self, endpoint: str, body: Mapping[str, Any], version: str = VERSION) -> dict[str, Any]:

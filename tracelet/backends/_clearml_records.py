@@ -7,6 +7,7 @@ a file nor the network.
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,7 +114,7 @@ class Parcel:
         if abs(value) <= _LARGEST:  # False for a NaN.
             self.events.append(self._event("training_stats_scalar", metric, value=value))
             return
-        what = "NaN" if value != value else "infinite" if abs(value) == float("inf") else "too large"  # noqa: PLR0124  NaN
+        what = "NaN" if math.isnan(value) else "infinite" if math.isinf(value) else "too large"
         message = f"{metric.name} is {value} at step {metric.iteration or 0}"
         self.tags.append(what)
         self.events.append({"type": "log", "timestamp": _time_ms(metric), "level": "WARNING", "msg": _clean(message)})
@@ -172,7 +173,7 @@ class Parcel:
     def _keep_name(self, becomes: str, name: str) -> None:
         """Beside the escaped name stands the true one."""
         self._change(ChangeKind.RENAMED, "ClearML can't have this name as it is", becomes)
-        self._param(NAMES, user_property(becomes), name, "str")
+        self._param(NAMES, becomes, name, "str")
 
     def _change(self, kind: ChangeKind, why: str, becomes: str | None = None) -> None:
         self.changes.append(Change(kind, why, becomes))
