@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -39,18 +38,19 @@ _NICENESS: Final = 5  # The training comes first.
 
 def main() -> None:
     """Deliver the run that the first line of the standard input names, until it has ended."""
-    with os.fdopen(os.dup(1), "wb", buffering=0) as channel:
+    # Not `sys.stdin`, whose lock a thread that waits for a command would hold when the interpreter ends.
+    with os.fdopen(0, "rb", buffering=0) as orders, os.fdopen(os.dup(1), "wb", buffering=0) as channel:
         os.dup2(2, 1)  # What an SDK prints goes to the log, and not among the messages.
         os.nice(_NICENESS)
         speaker = _Speaker(channel)
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         logging.getLogger("tracelet").addHandler(speaker)
-        line = sys.stdin.buffer.readline()
+        line = orders.readline()
         if line:  # Else the training process died before it could say anything.
-            _deliver(DeliveryOrder.decode(line), speaker)
+            _deliver(DeliveryOrder.decode(line), orders, speaker)
 
 
-def _deliver(order: DeliveryOrder, speaker: _Speaker) -> None:
+def _deliver(order: DeliveryOrder, orders: IO[bytes], speaker: _Speaker) -> None:
     run = RunDirectory.open(Path(order.run))
     plugins = PluginManager(allow=order.allow, deny=order.deny)
     for name, config in order.backends.items():
@@ -61,7 +61,7 @@ def _deliver(order: DeliveryOrder, speaker: _Speaker) -> None:
         orchestrator.add_routing_rule(RoutingRule.from_fields(fields))
     orchestrator.start(orchestrator, collect_interval_s=1.0)
 
-    commands = _Commands(orchestrator, speaker)
+    commands = _Commands(orders, orchestrator, speaker)
     threading.Thread(target=commands.run, name="tracelet-commands", daemon=True).start()
     starter = ProcessIdentity.from_fields(order.starter)
     watch = RunWatch(run, starter)
@@ -80,14 +80,15 @@ def _deliver(order: DeliveryOrder, speaker: _Speaker) -> None:
 class _Commands:
     """What the training process asks for."""
 
-    def __init__(self, orchestrator: DataFlowOrchestrator, speaker: _Speaker) -> None:
+    def __init__(self, orders: IO[bytes], orchestrator: DataFlowOrchestrator, speaker: _Speaker) -> None:
         self.stop_asked = threading.Event()
+        self._orders = orders
         self._orchestrator = orchestrator
         self._speaker = speaker
 
     def run(self) -> None:
         """Read commands until there is nobody left to give any."""
-        for line in sys.stdin.buffer:
+        for line in self._orders:
             try:
                 self._obey(json.loads(line))
             except (ValueError, KeyError, TypeError):
