@@ -1,0 +1,144 @@
+"""Brings files to where MLflow keeps a run's artifacts: through the server in pieces, or by MLflow's own repositories.
+
+On the backend's thread only. A file that comes again replaces itself. What can't be stored, wherever that lies, is
+rejected and holds up nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, final
+from urllib.parse import urlsplit
+
+from tracelet.backends._mlflow_api import failure_of, is_server
+from tracelet.backends._mlflow_mapped import Show, Upload
+from tracelet.backends._mlflow_names import path_of
+from tracelet.backends._mlflow_rest import RestApi
+from tracelet.errors import RejectedError, RetryableError
+
+_SERVICE: Final = "/api/2.0/mlflow-artifacts/artifacts"
+_MAX_THUMBNAIL: Final = 256  # Pixels; as MLflow's own.
+
+
+@final
+class Artifacts:
+    """The artifacts of one run."""
+
+    def __init__(self, artifact_uri: str, tracking_uri: str, timeout_s: float) -> None:
+        """Look where they are kept; nothing is connected to.
+
+        Args:
+            artifact_uri: As the run has it.
+            tracking_uri: Whose server stands for `mlflow-artifacts:/…`.
+            timeout_s: How long the server may be silent.
+        """
+        self._uri = artifact_uri
+        self._tracking_uri = tracking_uri
+        self._server: RestApi | None = None
+        self._repository: Any = None
+        scheme, host, self._root = urlsplit(artifact_uri)[:3]
+        if scheme == "mlflow-artifacts" and is_server(tracking_uri):
+            base = urlsplit(tracking_uri)._replace(netloc=host).geturl() if host else tracking_uri
+            self._server = RestApi(base.rstrip("/"), timeout_s)
+
+    def store(self, upload: Upload) -> None:
+        """Store a file, a directory or a text; a picture for the grid of images too.
+
+        Raises:
+            RejectedError: The file is gone, or there is no place for it.
+            OSError, RetryableError, PermanentError: As everywhere.
+        """
+        with tempfile.TemporaryDirectory(prefix="tracelet-") as folder:
+            source = upload.source
+            if isinstance(source, str):
+                source = Path(folder, "text")
+                source.write_text(str(upload.source), "utf-8", newline="")
+            if not os.access(source, os.R_OK):
+                raise RejectedError(f"{source} is no longer in the run directory, or can't be read")
+            if upload.show is Show.AS_IMAGE and self._store_in_grid(source, upload.grid_path, Path(folder)):
+                return
+            if source.is_dir():
+                for file in sorted(path for path in source.rglob("*") if path.is_file()):
+                    self._put(file, f"{upload.path}/{path_of(file.relative_to(source).as_posix())}")
+            else:
+                self._put(source, upload.path)
+
+    def _store_in_grid(self, source: Path, path: str, folder: Path) -> bool:
+        """Store an image as `MlflowClient.log_image` does; whether that is all there is to keep."""
+        made = _as_png_and_thumbnail(source)
+        if made is None:
+            return False
+        png, thumbnail = made
+        is_png = source.read_bytes() == png
+        for data, suffix in ((png, ".png"), (thumbnail, "+compressed.webp")):
+            (folder / "image").write_bytes(data)
+            self._put(folder / "image", path + suffix)
+        return is_png
+
+    def _put(self, source: Path, path: str) -> None:
+        if self._server is not None:
+            try:
+                self._server.put(f"{_SERVICE}{self._root}/{path}", source)
+            except RetryableError as error:
+                self._reject_where_something_stands(path, error)
+                raise
+            return
+        try:
+            self._put_by_mlflow(source, path)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+            raise RejectedError(f"MLflow's artifacts at {self._uri} can't take {path!r}: {error}") from error
+
+    def _put_by_mlflow(self, source: Path, path: str) -> None:
+        from mlflow.exceptions import MlflowException
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        place = PurePosixPath(path)
+        parent = None if place.parent == PurePosixPath(".") else str(place.parent)
+        with tempfile.TemporaryDirectory(prefix="tracelet-") as folder:
+            named = Path(folder, place.name)  # A repository takes a file's name from the file.
+            named.symlink_to(source)
+            try:
+                if self._repository is None:
+                    self._repository = get_artifact_repository(self._uri, tracking_uri=self._tracking_uri)
+                self._repository.log_artifact(str(named), parent)
+            except MlflowException as error:
+                raise failure_of(error) from error
+
+    def _reject_where_something_stands(self, path: str, error: RetryableError) -> None:
+        """A server that keeps artifacts on a disk answers 500 where `a` is a file and `a/b` comes, or the reverse."""
+        assert self._server is not None
+        place = PurePosixPath(path)
+        for level in (place, *place.parents):
+            if level != PurePosixPath("."):
+                where = {"path": f"{self._root.lstrip('/')}/{level.parent}".removesuffix("/.")}
+                for found in self._server.call("GET", _SERVICE, where).get("files", []):
+                    if found["path"] == level.name and found.get("is_dir", False) is (level == place):
+                        kind = "directory" if level == place else "file"
+                        raise RejectedError(f"MLflow has a {kind} {str(level)!r} where {path!r} should go") from error
+
+
+def _as_png_and_thumbnail(source: Path) -> tuple[bytes, bytes] | None:
+    """An image as its file has it if that is a PNG, else as one, and a small WebP; None where it can't be read."""
+    try:
+        from PIL import Image
+    except ImportError:
+        return None
+    data = source.read_bytes()
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            is_png = picture.format == "PNG"
+            small = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+            full = data if is_png else _encoded(small, "PNG")
+            small.thumbnail((_MAX_THUMBNAIL, _MAX_THUMBNAIL))
+            return full, _encoded(small, "WEBP")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def _encoded(picture: Any, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind)
+    return buffer.getvalue()
