@@ -1,4 +1,4 @@
-"""The MLflow backend under the suite for backends: on SQLite without a server, and on a server with SQLite or PostgreSQL.
+"""The MLflow backend under the suite for backends: on SQLite without a server, and on a server of each kind.
 
 What is stored is read by MLflow's own client, but for the names, which only the backend can turn back.
 """
@@ -104,8 +104,12 @@ class MlflowContract(BackendContract):
 
 class TestMlflowInSqlite(MlflowContract):
     @pytest.fixture(scope="class")
-    def uri(self, tmp_path_factory: pytest.TempPathFactory) -> str:
-        return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"  # One for all: to make it takes 1 s.
+    def database(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return tmp_path_factory.mktemp("mlflow") / "mlflow.db"  # One for all: to make it takes 1 s.
+
+    @pytest.fixture
+    def uri(self, database: Path) -> str:
+        return f"sqlite:///{database}"
 
 
 class ServerContract(MlflowContract):
