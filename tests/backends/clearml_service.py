@@ -247,7 +247,7 @@ class ClearMLService:
         message = email.message_from_bytes(f"Content-Type: {content_type}\r\n\r\n".encode() + body)
         for part in message.get_payload():
             name = part.get_param("name", header="content-disposition")
-            self.files[f"{self.url}/{name}"] = part.get_payload(decode=True)
+            self.files[f"{self.url}/{name.lstrip('/')}"] = part.get_payload(decode=True)
 
 
 def event_id(event: dict[str, Any]) -> str:
