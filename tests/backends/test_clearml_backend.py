@@ -17,6 +17,7 @@ import pytest
 
 from tests.backends.clearml_service import ClearMLService
 from tracelet import Experiment
+from tracelet.backends import _clearml_api, clearml_backend
 from tracelet.backends.clearml_backend import ClearMLBackend
 from tracelet.core.changes import ChangeKind
 from tracelet.core.records import (
@@ -115,6 +116,24 @@ def test_the_true_name_is_sent_once(run: Run, service: ClearMLService):
     assert 1 == service.calls.count("tasks.edit_hyper_params")
 
 
+def test_the_true_names_of_a_run_with_too_many_are_kept_up_to_a_limit(
+    run: Run, service: ClearMLService, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(clearml_backend, "_MAX_NAMES", 2)
+    run(*[[record(f"a-{number}", 1.0)] for number in range(5)])
+    assert 2 == len(service.only_task()["hyperparams"]["Tracelet names"])
+    assert 5 == len(service.events)
+
+
+def test_a_batch_that_is_too_large_for_one_request_goes_in_pieces(
+    run: Run, service: ClearMLService, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_clearml_api, "_MAX_BODY_BYTES", 1000)
+    run([record("a", float(step), step=step) for step in range(20)])
+    assert list(range(20)) == [event["iter"] for event in service.events.values()]
+    assert 2 < service.calls.count("events.add_batch") < 20
+
+
 # -- the task ----------------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +220,18 @@ def test_a_task_that_the_server_stopped_for_its_silence_takes_parameters_again(r
     backend.handle_batch([record("lr", 0.1, MetricType.PARAMETER)])
     task = service.only_task()
     assert ("in_progress", "0.1") == (task["status"], task["hyperparams"]["General"]["lr"]["value"])
+
+
+def test_a_task_that_was_silent_for_long_is_shown_as_running(
+    run: Run, service: ClearMLService, monkeypatch: pytest.MonkeyPatch
+):
+    backend = run([record("a", 1.0)])
+    service.only_task()["status"] = "stopped"
+    backend.handle_batch([record("a", 1.0, step=1)])
+    assert "stopped" == service.only_task()["status"]
+    monkeypatch.setattr(clearml_backend, "_SILENCE_S", 0.0)
+    backend.handle_batch([record("a", 1.0, step=2)])
+    assert "in_progress" == service.only_task()["status"]
 
 
 def test_names_that_are_too_short_for_clearml_are_made_longer(run: Run, service: ClearMLService):
@@ -358,6 +389,15 @@ def test_an_error_of_the_server_means_what_it_says(run: Run, service: ClearMLSer
     with service.refusing("events.add_batch", code), pytest.raises(Exception, match=str(code)) as caught:
         backend.handle_batch([record("a", 1.0)])
     assert judge(caught.value) is Verdict[verdict]
+
+
+def test_events_that_the_server_leaves_out_are_refused(
+    run: Run, service: ClearMLService, monkeypatch: pytest.MonkeyPatch
+):
+    backend = run()
+    monkeypatch.setattr(service, "_add_events", lambda events: {"added": 1, "errors": 1, "errors_info": {"odd": 1}})
+    with pytest.raises(RejectedError, match="1 events: {'odd': 1}"):
+        backend.handle_batch([record("a", 1.0), record("b", 1.0)])
 
 
 def test_a_login_that_has_run_out_is_renewed(run: Run, service: ClearMLService, tmp_path: Path):
