@@ -23,6 +23,11 @@ from tracelet.testing import BackendContract
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"  # One for all: to make it takes 1 s.
+
+
 class MlflowContract(BackendContract):
     subject = MLflowBackend
 
@@ -103,13 +108,9 @@ class MlflowContract(BackendContract):
 
 
 class TestMlflowInSqlite(MlflowContract):
-    @pytest.fixture(scope="class")
-    def database(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return tmp_path_factory.mktemp("mlflow") / "mlflow.db"  # One for all: to make it takes 1 s.
-
     @pytest.fixture
-    def uri(self, database: Path) -> str:
-        return f"sqlite:///{database}"
+    def uri(self, database: str) -> str:
+        return database
 
 
 class ServerContract(MlflowContract):

@@ -25,7 +25,6 @@ from tracelet.backends._clearml_names import PROPERTIES
 from tracelet.backends._clearml_settings import ClearMLSettings
 from tracelet.backends._clearml_task import STATUS_PROPERTY, ClearMLTask
 from tracelet.core.changes import StoredPoint
-from tracelet.errors import RejectedError
 from tracelet.journal.directory import make_private_directory, write_atomically
 
 TASK_FILE: Final = "task.json"
@@ -113,8 +112,6 @@ class OfflineSession(ClearMLTask):
             target.unlink()
         if isinstance(source, bytes):
             target.write_bytes(source)
-        elif not source.is_file():
-            raise RejectedError(f"the file {source} is gone, or is none")
         else:
             try:
                 os.link(source, target)

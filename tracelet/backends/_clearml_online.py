@@ -125,8 +125,6 @@ class OnlineTask(ClearMLTask):
                 written = Path(folder, "content")
                 written.write_bytes(source)
                 source = written
-            elif not source.exists():
-                raise FileNotFoundError(2, "No such file", str(source))
             try:
                 url = manager.upload_file(str(source), f"{destination}/{key}", wait_for_upload=True)
             except Exception as error:

@@ -99,17 +99,18 @@ class ClearMLTask(ABC):
     def store_sample(self, sample: Sample) -> dict[str, Any]:
         """Keep the file of a debug sample, and complete its event. A figure of plotly's is a plot, without a file."""
         event, source = sample.event, sample.source
-        if isinstance(source, Path) and source.name.endswith(".plotly.json"):
-            with _rejecting_what_is_gone():
+        if isinstance(source, Path):
+            _require(source)
+            if source.name.endswith(".plotly.json"):
                 return {**event, "type": "plot", "plot_str": source.read_text("utf-8")}
         stem = f"{_slug(sample.name)}.{_digest(sample.name, source)}"
         key = f"{self._folder}/metrics/{stem}/{event['iter']}_{event['timestamp']}{_slug(sample.suffix)}"
-        with _rejecting_what_is_gone():
-            return {**event, "key": key, "url": self.store(key, source)}
+        return {**event, "key": key, "url": self.store(key, source)}
 
     def store_artifact(self, artifact: Artifact) -> dict[str, Any]:
         """Keep a file, or a directory as a zip, as ClearML does; and describe it."""
-        with _rejecting_what_is_gone(), _as_file(artifact.source, self.facts.state_dir) as (file, preview):
+        _require(artifact.source)
+        with _as_file(artifact.source, self.facts.state_dir) as (file, preview):
             with open(file, "rb") as content:
                 sha256 = hashlib.file_digest(content, "sha256").hexdigest()
             key = f"{self._folder}/artifacts/{_slug(artifact.key)}.{_digest(artifact.key)}/{_slug(file.name)}"
@@ -145,13 +146,10 @@ def _digest(name: str, source: Path | bytes = b"") -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogatepass") + b"\0" + inner).hexdigest()[:16]
 
 
-@contextmanager
-def _rejecting_what_is_gone() -> Iterator[None]:
-    """A missing file is an `OSError`, which would be taken for an outage."""
-    try:
-        yield
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise RejectedError(f"the file {error.filename} is gone, or is none") from error
+def _require(source: Path) -> None:
+    """Beforehand, since the error of a missing file is an `OSError`, and so an outage."""
+    if not source.exists():
+        raise RejectedError(f"the file {source} is gone")
 
 
 @contextmanager

@@ -61,13 +61,16 @@ class Request:
         self._marks: dict[str, str] = {}
         self._tables = list(known.tables)
 
-    def has_room_for(self, found: Mapped) -> bool:
-        """Whether one more record fits."""
+    def add(self, found: Point | Mapped) -> bool:
+        """Add a record whose files have been stored; False where it does not fit."""
+        if isinstance(found, Point):
+            has_room = len(self.metrics) + len(self.params) + len(self.tags) < _MAX_THINGS
+            if has_room:
+                self.metrics.append(found)
+            return has_room
         others = len(self.params) + len(self.tags) + len(found.tags) + len(found.marks) + 2
-        return others <= _MAX_PARAMS_AND_TAGS and len(self.metrics) + others <= _MAX_THINGS
-
-    def add(self, found: Mapped) -> None:
-        """Add a record; its files have been stored."""
+        if others > _MAX_PARAMS_AND_TAGS or len(self.metrics) + others > _MAX_THINGS:
+            return False
         if found.metric is not None:
             self.metrics.append(found.metric)
         if found.param is not None:
@@ -79,6 +82,7 @@ class Request:
         for upload in found.uploads:
             if upload.show is Show.AS_TABLE:
                 self._add_table({"path": upload.path, "type": "table"})
+        return True
 
     def give_way(self, run: RemoteRun) -> bool:
         """Turn the parameters that another process has set meanwhile into tags; whether there were any."""

@@ -20,7 +20,7 @@ def open_run(wandb: Any, facts: Mapping[str, Any], given: Mapping[str, Any], tag
 
     Args:
         wandb: The SDK.
-        facts: `run_name`, `run_uuid`, `run_project`.
+        facts: As `WandbRun` takes them.
         given: The values of `WandbSettings`; None where the user's own W&B settings decide.
         tags: All of the run so far: in the next offline file they would replace those of the last.
 
@@ -38,6 +38,7 @@ def open_run(wandb: Any, facts: Mapping[str, Any], given: Mapping[str, Any], tag
         "run_job_type": given["job_type"],
         "run_notes": given["notes"],
         "run_tags": tuple(tags) or None,
+        "program": facts["program"],
     }
     settings = wandb.Settings(
         **{name: value for name, value in chosen.items() if value is not None},

@@ -1,17 +1,16 @@
 """Reads what the SDK of Weights & Biases has written to its `.wandb` file, also while it writes.
 
-In the SDK's process, on its main thread. The file has 7 bytes of header, then the log format of LevelDB: blocks of 32
-KiB with pieces of records, each with a CRC. The guarantee: a record is given when it is wholly in the file, once, and in
-order; a torn end is no error, it may still be written.
+In the SDK's process, on its main thread. The file has 7 bytes of header, then the log format of LevelDB: blocks of
+32 KiB with pieces of records, each with a CRC. The guarantee: a record is given when it is wholly in the file, once,
+and in order; a torn end is no error, it may still be written.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -82,19 +81,3 @@ class TransactionLog:
             return None
         self._position += _PIECE.size + length
         return kind, body
-
-
-def history(files: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows of the history in some `.wandb` files, each with its `_step`.
-
-    Raises:
-        OSError, CorruptJournalError: As `TransactionLog.read`. A file that is gone is passed over: W&B's tools delete
-            what they have synchronised.
-    """
-    for file in files:
-        for record in TransactionLog(file).read() if os.path.exists(file) else ():
-            if record.WhichOneof("record_type") == "history":
-                row = {
-                    item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item
-                }
-                yield {**row, "_step": record.history.step.num}

@@ -27,7 +27,7 @@ from tracelet.core.records import (
 from tracelet.utils.escaping import NameEscaping
 
 STEP_KEY: Final = "tracelet/step"
-"""The x-axis of every series. W&B's own `_step` only counts rows: it drops what comes with a lower one than the last."""
+"""The x-axis of every series. W&B's own `_step` only counts rows: it drops what comes with one below the last."""
 
 AXIS_PREFIX: Final = "tracelet/axis/"
 """The last value of a series that is another one's x-axis: W&B looks for it in the row of the value."""
@@ -138,6 +138,15 @@ def bins(histogram: Mapping[str, Any]) -> tuple[list[float], list[float]]:
     return sums, [*edges[:-1:merged], edges[-1]]
 
 
+def config_value(value: Any) -> Any:
+    """A parameter without the numbers that W&B's configuration lacks: they are texts, which `float()` reads."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {key: config_value(item) for key, item in value.items()}
+    return [config_value(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def changes(metric: MetricData) -> Sequence[Change]:
     """What W&B would not hold of a record as it was logged."""
     made_as = form(metric)
@@ -149,6 +158,8 @@ def changes(metric: MetricData) -> Sequence[Change]:
     key = key_of(metric)
     if key != metric.name:
         found.append(Change(ChangeKind.RENAMED, "W&B takes other names for its own, or can't hold this one", key))
+    if made_as is Form.CONFIG and (stored := config_value(metric.value)) != metric.value:
+        found.append(Change(ChangeKind.CHANGED, "W&B's configuration has no NaN or infinity", str(stored)))
     if made_as is Form.ARTIFACT and metric.type not in (MetricType.ARTIFACT, MetricType.TENSOR):
         what = f"W&B can't show such a file as {metric.type.value}, or the package for it is not installed"
         found.append(Change(ChangeKind.CHANGED, what, f"an artifact of the type {artifact_type(metric)!r}"))

@@ -18,10 +18,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final, final
 
-from tracelet.errors import MissingDependencyError, PermanentError, RejectedError, RetryableError, TraceletError
+from tracelet.errors import MissingDependencyError, PermanentError, RetryableError, TraceletError
 
 _ERRORS: Final[Mapping[str, type[TraceletError]]] = {
-    error.__name__: error for error in (MissingDependencyError, PermanentError, RejectedError)
+    error.__name__: error for error in (MissingDependencyError, PermanentError)
 }
 
 
@@ -29,20 +29,24 @@ _ERRORS: Final[Mapping[str, type[TraceletError]]] = {
 class WandbProcess:
     """The process, from its start to its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, state_dir: str) -> None:
         """Start it.
+
+        Args:
+            state_dir: Where the SDK puts the copies of tables, which wait for the upload; else in the user's home.
 
         Raises:
             OSError: The system has no room for a process.
         """
-        quiet = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}  # The latter reports to W&B's makers.
+        # The user's own variables go before. Without them no crash of the SDK is reported to its makers.
+        defaults = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_DATA_DIR": state_dir}
         self._process = subprocess.Popen(
             # -P: nothing in the working directory, such as the `wandb/` there, may stand in for a module.
             [sys.executable, "-P", "-m", "tracelet.backends._wandb_serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**quiet, **os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env={**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             encoding="ascii",
             start_new_session=True,
         )
@@ -56,7 +60,7 @@ class WandbProcess:
         """Call one of `_wandb_serve`'s, and wait for what it gives.
 
         Raises:
-            PermanentError, RejectedError, MissingDependencyError: As it raised them.
+            PermanentError, MissingDependencyError: As it raised them.
             RetryableError: Anything else, or the process is gone. It is of no more use.
         """
         assert self._process.stdin is not None
@@ -70,7 +74,9 @@ class WandbProcess:
         if not line:
             raise RetryableError(f"the process of W&B's SDK has ended with the code {self._process.wait()}")
         answer = json.loads(line)
-        raise_fault(answer)
+        if "error" in answer:
+            kind = _ERRORS.get(answer["error"])
+            raise RetryableError(f"{answer['error']}: {answer['text']}") if kind is None else kind(answer["text"])
         return answer["result"]
 
     def end(self) -> None:
@@ -82,14 +88,3 @@ class WandbProcess:
         """End it at once. Its wandb-core sees that, and ends too."""
         self._process.kill()
         self.end()
-
-
-def raise_fault(answer: Mapping[str, Any]) -> None:
-    """Raise what an answer tells of.
-
-    Raises:
-        PermanentError, RejectedError, MissingDependencyError, RetryableError: As `WandbProcess.call`.
-    """
-    if "error" in answer:
-        kind = _ERRORS.get(answer["error"])
-        raise RetryableError(f"{answer['error']}: {answer['text']}") if kind is None else kind(answer["text"])

@@ -1,6 +1,6 @@
 """A run of Weights & Biases, in the process that is the SDK's alone: see `_wandb_process` for who calls it, and how.
 
-All calls come on that process's main thread, in the order `WandbRun()`, `handle`… (`read_back`), `close`. The
+All calls come on that process's main thread, in the order `WandbRun()`, `handle`…, `close`. The
 guarantee: when `handle` returns, its records are in the run's `.wandb` file, and so in the kernel's hands.
 """
 
@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 from tracelet.backends import _wandb_mapping as mapping
 from tracelet.backends._wandb_init import FLUSH_INTERVAL_S, open_run
-from tracelet.backends._wandb_log import TransactionLog, history
+from tracelet.backends._wandb_log import TransactionLog
 from tracelet.backends._wandb_mapping import AXIS_PREFIX, STEP_KEY, Form
 from tracelet.backends._wandb_media import artifact, media
+from tracelet.backends._wandb_rows import Rows
+from tracelet.backends._wandb_stored import history
 from tracelet.core.records import DEFINE_PREFIX, DESCRIPTION_NAME, GIT_COMMIT_NAME, STATUS_NAME, TAG_PREFIX, MetricData
 from tracelet.delivery.retry import Verdict, judge
 from tracelet.delivery.state import RemoteState
@@ -24,7 +26,6 @@ from tracelet.utils.imports import require
 
 EXIT_CODES: Final = {"finished": 0, "failed": 1, "killed": 255}  # 255 is what the SDK has for Ctrl-C.
 
-_SAME_TIME_S: Final = 0.0005  # Values of a step that are no further apart share a row: each keeps its millisecond.
 _PROBE_INTERVAL_S: Final = 0.25
 _WRITE_TIMEOUT_S: Final = 60.0
 _MAX_ORIGINALS: Final = 1_000  # Entries of the configuration that say what a changed name was.
@@ -39,7 +40,7 @@ class WandbRun:
         """Open the run, or go on with it.
 
         Args:
-            facts: `run_name`, `run_uuid`, `run_project`, `state_dir`.
+            facts: `run_name`, `run_uuid`, `run_project`, `state_dir`, and the name of the `program` or None.
             settings: The values of `WandbSettings`.
 
         Raises:
@@ -49,23 +50,21 @@ class WandbRun:
         self._state = RemoteState(facts["state_dir"])
         self._settings = settings
         self._status: str | None = None  # The run's, where it was the last record.
-        self._row: dict[str, Any] = {}
+        self._rows = Rows(self._log, self._state["axes"] or {})
         self._config: dict[str, Any] = {}
         self._originals: set[str] = set()
-        self._axes: dict[str, str] = self._state["axes"] or {}  # Key of a series → key of the one that is its x-axis.
-        self._positions: dict[str, float] = {}  # Last values of the latter.
         self._sent: Counter[str] = Counter()  # Records by kind: what wandb-core was sent, and has written.
         self._written: Counter[str] = Counter()
         self._run = open_run(self._wandb, facts, settings, self._state["tags"] or ())
         self._file = os.fspath(self._run.settings.sync_file)
-        self._log = TransactionLog(self._file)
+        self._file_reader = TransactionLog(self._file)
         self._run.define_metric(STEP_KEY, hidden=True)
         self._run.define_metric("*", step_metric=STEP_KEY, step_sync=False)
-        for key, axis in self._axes.items():
+        for key, axis in self._rows.axes.items():
             self._define(key, axis)
         self._run.summary.update({STATUS_NAME: "running"})
         unfinished = self._state["unfinished"] or []
-        online = {} if self._run.offline else {"unfinished": [*unfinished, self._file]}
+        online = {} if self._run.offline else {"unfinished": [*unfinished, self._file], "path": self._run.path}
         self._state.update({"run_id": self._run.id, "files": [*(self._state["files"] or []), self._file], **online})
         self._resend(unfinished)
 
@@ -97,7 +96,7 @@ class WandbRun:
                 fault = error
                 break
             arrived += 1
-        self._log_row()
+        self._rows.end()
         if self._config:
             changed, self._config = self._config, {}
             self._run.config.update(changed, allow_val_change=True)
@@ -125,12 +124,6 @@ class WandbRun:
         if not run.offline:
             self._state.update({"unfinished": []})
 
-    def read_back(self, name: str) -> list[tuple[int | None, float, float | None]]:
-        """Steps, values and times of a series: as the service holds them, or offline the files."""
-        key = mapping.series_key(name)
-        rows = history(self._state["files"] or []) if self._run.offline else self._service_rows()
-        return [(row.get(STEP_KEY), float(row[key]), row.get("_timestamp")) for row in rows if key in row]
-
     # -- records -------------------------------------------------------------------------------------------------------
 
     def _take(self, record: MetricData) -> None:
@@ -141,7 +134,7 @@ class WandbRun:
             case Form.MEDIA:
                 self._add(record, media(self._wandb, record))
             case Form.CONFIG:
-                self._config[self._key(record.name)] = record.value
+                self._config[self._key(record.name)] = mapping.config_value(record.value)
             case Form.ARTIFACT:
                 aliases = ["latest", *([] if record.iteration is None else [f"step-{record.iteration}"])]
                 self._run.log_artifact(artifact(self._wandb, record), aliases=aliases)
@@ -160,8 +153,8 @@ class WandbRun:
             self._config[name] = value
         elif name.startswith(DEFINE_PREFIX):
             key, axis = self._key(name.removeprefix(DEFINE_PREFIX)), self._key(value["step"])
-            self._axes[key] = axis
-            self._state.update({"axes": dict(self._axes)})
+            self._rows.axes[key] = axis
+            self._state.update({"axes": dict(self._rows.axes)})
             self._define(key, axis)
         elif not mapping.is_word(tag := name.removeprefix(TAG_PREFIX), value):
             self._config[mapping.TAG_CONFIG_PREFIX + self._key(tag)] = value
@@ -177,25 +170,10 @@ class WandbRun:
         return key
 
     def _add(self, record: MetricData, value: Any) -> None:
-        """Put a value into the row at hand; into a new one, where it would hide another value, a step or a time."""
-        key, row, step = self._key(record.name), self._row, record.iteration
         time_s = time.time() if record.timestamp is None else record.timestamp
-        if row and (key in row or row.get(STEP_KEY) != step or abs(row["_timestamp"] - time_s) > _SAME_TIME_S):
-            self._log_row()
-            row = self._row
-        if not row:
-            row |= {"_timestamp": time_s} if step is None else {"_timestamp": time_s, STEP_KEY: step}
-        row[key] = value
+        self._rows.add(self._key(record.name), value, record.iteration, time_s)
 
-    def _log_row(self) -> None:
-        row, self._row = self._row, {}
-        if not row:
-            return
-        for key, axis in self._axes.items():  # W&B looks for the position in the row of the value.
-            if axis in row:
-                self._positions[axis] = row[axis]
-            if key in row and axis in self._positions:
-                row[AXIS_PREFIX + axis] = self._positions[axis]
+    def _log(self, row: dict[str, Any]) -> None:
         self._run.log(row)
         self._sent["history"] += 1
 
@@ -208,7 +186,7 @@ class WandbRun:
     def _wait_until_written(self) -> None:
         begin_s = probe_s = time.monotonic()
         while True:
-            self._written.update(record.WhichOneof("record_type") for record in self._log.read())
+            self._written.update(record.WhichOneof("record_type") for record in self._file_reader.read())
             if all(self._written[kind] >= count for kind, count in self._sent.items()):
                 return
             now_s = time.monotonic()
@@ -229,13 +207,6 @@ class WandbRun:
         for row in history(files):
             if row.pop("_step") >= self._run.starting_step:
                 row.pop("_runtime", None)
-                self._run.log(row)
-                self._sent["history"] += 1
+                self._log(row)
         self._wait_until_written()
         self._state.update({"unfinished": [self._file]})
-
-    def _service_rows(self) -> Iterator[dict[str, Any]]:
-        run = self._run
-        api = self._wandb.Api({"base_url": run.settings.base_url}, api_key=self._settings["api_key"])
-        rows: Iterator[dict[str, Any]] = api.run(f"{run.entity}/{run.project}/{run.id}").scan_history()
-        return rows

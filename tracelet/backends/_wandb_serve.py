@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, final
 
 from tracelet.backends._wandb_run import WandbRun
+from tracelet.backends._wandb_stored import read_back
 from tracelet.core.records import MetricData, MetricType
 
 
@@ -25,7 +26,7 @@ class Server:
         self._calls: Mapping[str, Callable[..., Any]] = {
             "open": self._open,
             "handle": self._handle,
-            "read_back": self._read_back,
+            "read_back": read_back,
             "close": self._close,
         }
 
@@ -55,10 +56,7 @@ class Server:
     def _handle(self, records: list[list[Any]]) -> dict[str, Any]:
         made = [MetricData(name, value, MetricType(kind), *others) for name, value, kind, *others in records]
         arrived, fault = self._opened.handle(made)
-        return {"arrived": arrived, **({} if fault is None else _fault(fault))}
-
-    def _read_back(self, series: str) -> list[Any]:
-        return self._opened.read_back(series)
+        return {"arrived": arrived, "rejected": None if fault is None else f"{type(fault).__name__}: {fault}"}
 
     def _close(self) -> None:
         run, self._run = self._opened, None

@@ -17,6 +17,7 @@ from tracelet.backends._mlflow_api import (
     ENDED,
     FEATURE,
     MlflowApi,
+    Point,
     RefusalError,
     RemoteRun,
     connect,
@@ -24,6 +25,7 @@ from tracelet.backends._mlflow_api import (
     without_credentials,
 )
 from tracelet.backends._mlflow_artifacts import Artifacts
+from tracelet.backends._mlflow_mapped import Mapped
 from tracelet.backends._mlflow_records import mapped
 from tracelet.backends._mlflow_request import KnownRun, Request
 from tracelet.backends._mlflow_run import get_active_run, open_run, read_series
@@ -117,7 +119,8 @@ class MLflowBackend(BackendPlugin):
 
     def plan(self, metric: MetricData) -> Sequence[Change]:
         """What MLflow can't hold as it is."""
-        return mapped(metric).changes
+        found = mapped(metric)
+        return () if isinstance(found, Point) else found.changes
 
     def read_back(self, name: str) -> Sequence[StoredPoint] | None:
         """All pages of a metric's history."""
@@ -141,16 +144,17 @@ class MLflowBackend(BackendPlugin):
         for index, record in enumerate(metrics):
             try:
                 found = mapped(record)
-                for upload in found.uploads:
-                    self._artifacts.store(upload)
+                if isinstance(found, Mapped):
+                    for upload in found.uploads:
+                        self._artifacts.store(upload)
             except Exception as error:
                 self._send(request)
                 raise PartialDeliveryError(index) from error
-            if not request.has_room_for(found):
+            if not request.add(found):
                 self._send(request)
                 request = Request(self._known, index)
-            request.add(found)
-            end = found.status
+                request.add(found)
+            end = found.status if isinstance(found, Mapped) else None
         self._send(request)
         if end is not None:  # The last record: a status before others was that of an earlier attempt.
             try:

@@ -9,18 +9,20 @@ brings them to the service, and what it could not bring is sent at the next star
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, final
 
 from pydantic import Field, SecretStr
 
 from tracelet.backends import _wandb_mapping as mapping
 from tracelet.backends._base import BackendSettings, RunFacts
-from tracelet.backends._wandb_process import WandbProcess, raise_fault
+from tracelet.backends._wandb_process import WandbProcess
 from tracelet.core.changes import Change, StoredPoint
 from tracelet.core.plugins import BackendPlugin, PluginMetadata, PluginType
 from tracelet.core.records import MetricData
-from tracelet.errors import DeliveryError, MissingDependencyError, PartialDeliveryError
+from tracelet.errors import DeliveryError, MissingDependencyError, PartialDeliveryError, RejectedError
 
 
 @final
@@ -57,8 +59,7 @@ class WandbSettings(BackendSettings):
 class WandbBackend(BackendPlugin):
     """Delivers to Weights & Biases; see the page "Weights & Biases" of the documentation."""
 
-    _settings: WandbSettings | None = None
-    _facts: RunFacts | None = None
+    _given: Mapping[str, Any] = {}  # What the SDK's process is given: facts and settings.
     _process: WandbProcess | None = None
     _remote: Mapping[str, Any] = {}  # What the SDK's process tells of the run.
 
@@ -82,8 +83,11 @@ class WandbBackend(BackendPlugin):
 
     def initialize(self, config: dict[str, Any]) -> None:
         """Take the settings. Nothing is started or connected yet."""
-        self._settings = WandbSettings.parse("wandb", config)
-        self._facts = RunFacts.of(config)
+        settings, facts = WandbSettings.parse("wandb", config), RunFacts.of(config)
+        names = ("run_name", "run_uuid", "run_project", "state_dir")
+        told = {name: str(getattr(facts, name)) for name in names}
+        program = Path(sys.argv[0]).name or None  # Else W&B would show that of the SDK's process.
+        self._given = {"facts": {**told, "program": program}, "settings": settings.revealed()}
 
     def start(self) -> None:
         """Start the SDK's process, and open the run: the one that has the id of ours, if there is one.
@@ -126,39 +130,35 @@ class WandbBackend(BackendPlugin):
             PartialDeliveryError: The first ones are stored, and W&B can't take the next one.
             RetryableError: How far it came is not known.
         """
-        answer = self._call("handle", records=[_fields(metric) for metric in metrics])
+        process = self._opened()
         try:
-            raise_fault(answer)
-        except DeliveryError as error:
-            raise PartialDeliveryError(answer["arrived"]) from error
+            answer = process.call("handle", records=[_fields(metric) for metric in metrics])
+        except (DeliveryError, MissingDependencyError):
+            self._process = None  # Whatever it was, a new one begins with a clean slate.
+            process.kill()
+            raise
+        if answer["rejected"] is not None:
+            raise PartialDeliveryError(answer["arrived"]) from RejectedError(answer["rejected"])
 
     def plan(self, metric: MetricData) -> Sequence[Change]:
         """What W&B holds otherwise than it was logged."""
         return mapping.changes(metric)
 
     def read_back(self, name: str) -> Sequence[StoredPoint]:
-        """The points of a series: of the service, or offline of all `.wandb` files of the run."""
-        return [StoredPoint(*point) for point in self._call("read_back", series=name)]
-
-    def _call(self, name: str, **arguments: Any) -> Any:
-        process = self._opened()
+        """The points of a series: of the service, or of a run that is offline those in all its `.wandb` files."""
+        process = self._process or WandbProcess(self._given["facts"]["state_dir"])
         try:
-            return process.call(name, **arguments)
-        except (DeliveryError, MissingDependencyError):
-            self._process = None  # Whatever it was, a new one begins with a clean slate.
-            process.kill()
-            raise
+            return [StoredPoint(*point) for point in process.call("read_back", **self._given, series=name)]
+        finally:
+            if process is not self._process:
+                process.end()
 
     def _opened(self) -> WandbProcess:
         """The process with the run open in it."""
         if self._process is None:
-            assert self._settings is not None
-            assert self._facts is not None
-            names = ("run_name", "run_uuid", "run_project", "state_dir")
-            facts = {name: str(getattr(self._facts, name)) for name in names}
-            process = WandbProcess()
+            process = WandbProcess(self._given["facts"]["state_dir"])
             try:
-                self._remote = process.call("open", facts=facts, settings=self._settings.revealed())
+                self._remote = process.call("open", **self._given)
             except BaseException:
                 process.kill()
                 raise
