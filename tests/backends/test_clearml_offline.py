@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.backends.clearml_service import ClearMLService, session_events
+from tests.backends.clearml_service import ClearMLService, blocked, session_events
 from tracelet import Experiment
 from tracelet.backends.clearml_backend import ClearMLBackend
 from tracelet.core.records import STATUS_NAME, TAG_PREFIX, MetricData, MetricType
+from tracelet.delivery.retry import Verdict, judge
 from tracelet.errors import PermanentError
 
 TIME_S = 1_750_000_000.125
@@ -143,6 +144,13 @@ def test_a_line_that_was_cut_short_is_removed(run: Run, folder: Path):
         file.write('[{"type": "training_stats_sca' + "x" * 100_000)
     run(point("a", 2.0, 1))
     assert [1.0, 2.0] == [event["value"] for event in session_events(folder)]
+
+
+def test_a_place_that_takes_no_files_is_waited_for(run: Run, tmp_path: Path):
+    backend = run(point("a", 1.0, 0), offline_dir=str(tmp_path / "sessions"))
+    with blocked(tmp_path / "sessions"), pytest.raises(OSError, match="sessions") as caught:
+        backend.handle_metric(MetricData("note", "text", MetricType.TEXT, 0, TIME_S))
+    assert judge(caught.value) is Verdict.RETRY
 
 
 def test_a_session_goes_on_where_it_was(run: Run, folder: Path):

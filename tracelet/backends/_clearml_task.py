@@ -100,7 +100,7 @@ class ClearMLTask(ABC):
         """Keep the file of a debug sample, and complete its event. A figure of plotly's is a plot, without a file."""
         event, source = sample.event, sample.source
         if isinstance(source, Path):
-            _require(source)
+            _require(source.is_file(), source)
             if source.name.endswith(".plotly.json"):
                 return {**event, "type": "plot", "plot_str": source.read_text("utf-8")}
         stem = f"{_slug(sample.name)}.{_digest(sample.name, source)}"
@@ -109,7 +109,7 @@ class ClearMLTask(ABC):
 
     def store_artifact(self, artifact: Artifact) -> dict[str, Any]:
         """Keep a file, or a directory as a zip, as ClearML does; and describe it."""
-        _require(artifact.source)
+        _require(artifact.source.exists(), artifact.source)
         with _as_file(artifact.source, self.facts.state_dir) as (file, preview):
             with open(file, "rb") as content:
                 sha256 = hashlib.file_digest(content, "sha256").hexdigest()
@@ -146,9 +146,9 @@ def _digest(name: str, source: Path | bytes = b"") -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogatepass") + b"\0" + inner).hexdigest()[:16]
 
 
-def _require(source: Path) -> None:
+def _require(is_there: bool, source: Path) -> None:
     """Beforehand, since the error of a missing file is an `OSError`, and so an outage."""
-    if not source.exists():
+    if not is_there:
         raise RejectedError(f"the file {source} is gone")
 
 
