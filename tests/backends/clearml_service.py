@@ -300,6 +300,7 @@ class _Server(http.server.ThreadingHTTPServer):
 def _handler(service: ClearMLService) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # It would wait 40 ms for the client with the body of each answer.
 
         def setup(self) -> None:
             super().setup()
