@@ -22,15 +22,14 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, final
 
 from tracelet.errors import PermanentError, RetryableError
 from tracelet.utils.imports import require
 
 FEATURE: Final = "The Neptune backend"
-_LONGEST_FORK_WAIT_S: Final = 1.0
+_LONGEST_FORK_WAIT_S: Final = 5.0  # For each of two locks; a disk that hangs holds up no fork for longer.
 
 # By name, since the client's module can be chosen. An error of a class below one of these counts as well.
 _PERMANENT: Final = frozenset(
@@ -118,25 +117,42 @@ def require_answer(token: str | None, timeout_s: float) -> None:
             raise ConnectionError(f"the Neptune server at {url} does not answer: {error}") from error
 
 
-@functools.cache  # Once a process: hooks of a fork can't be taken back.
-def fork_guard() -> AbstractContextManager[Any]:
-    """A lock that a fork waits for, a second at most.
+@final
+class ForkGuard:
+    """Held while the client's buffer may hold records: a fork waits for the end of it.
 
-    While it is held the client's buffer may hold records. In a forked child the client writes its copy of the buffer to
-    the parent's file: these records would be there twice, and half lines, at which `neptune sync` gives up.
+    In a forked child the client writes its copy of the buffer to the parent's file. So these records would be there
+    twice, and half lines, at which `neptune sync` gives up; and if the parent was writing, the child would hang in that
+    for ever, at the buffer's lock (seen at the first of 60 forks beside a busy backend).
     """
-    lock = threading.RLock()
-    held = threading.local()
 
-    def before() -> None:
-        held.by_fork = lock.acquire(timeout=_LONGEST_FORK_WAIT_S)
+    def __init__(self) -> None:
+        """Not for use: see `fork_guard`."""
+        self._turn = threading.Lock()  # Whoever waits for `_lock` holds it: so that a fork gets its turn.
+        self._lock = threading.Lock()
+        self._fork = threading.local()
+        os.register_at_fork(before=self._before, after_in_parent=self._after, after_in_child=self._after)
 
-    def after() -> None:
-        if held.by_fork:
+    def __enter__(self) -> None:
+        with self._turn:
+            self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def _before(self) -> None:
+        locks = (self._turn, self._lock)
+        self._fork.held = [lock for lock in locks if lock.acquire(timeout=_LONGEST_FORK_WAIT_S)]
+
+    def _after(self) -> None:
+        for lock in self._fork.held:
             lock.release()
 
-    os.register_at_fork(before=before, after_in_parent=after, after_in_child=after)
-    return __import__("contextlib").nullcontext()
+
+@functools.cache  # Hooks of a fork can't be taken back.
+def fork_guard() -> ForkGuard:
+    """The one of this process."""
+    return ForkGuard()
 
 
 @contextlib.contextmanager
