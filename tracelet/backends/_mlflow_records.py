@@ -40,7 +40,7 @@ _STATUSES: Final = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLE
 
 
 def mapped(record: MetricData) -> Point | Mapped:
-    """What becomes of a record. A number that MLflow holds as it is gives its point alone: most do, and it costs less."""
+    """What becomes of a record. A number that MLflow holds as it is gives its point alone, which costs less."""
     return _MAKERS.get(record.type, media)(record)
 
 
