@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -45,7 +46,6 @@ class Remote:
     """A run of ours, and what MLflow has of it."""
 
     def __init__(self, uri: str, folder: Path) -> None:
-        self.client = MlflowClient(uri)
         self.config: dict[str, Any] = {
             "run_name": "digits",
             "run_id": "run1",
@@ -59,6 +59,10 @@ class Remote:
         }
         self._folder = folder
         self._started: list[MLflowBackend] = []
+
+    @functools.cached_property
+    def client(self) -> MlflowClient:
+        return MlflowClient(str(self.config["tracking_uri"]))
 
     def start(self, **settings: Any) -> MLflowBackend:
         """A backend as in a new process."""

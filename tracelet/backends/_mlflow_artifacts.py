@@ -111,13 +111,12 @@ class Artifacts:
         """A server that keeps artifacts on a disk answers 500 where `a` is a file and `a/b` comes, or the reverse."""
         assert self._server is not None
         place = PurePosixPath(path)
-        for level in (place, *place.parents):
-            if level != PurePosixPath("."):
-                where = {"path": f"{self._root.lstrip('/')}/{level.parent}".removesuffix("/.")}
-                for found in self._server.call("GET", _SERVICE, where).get("files", []):
-                    if found["path"] == level.name and found.get("is_dir", False) is (level == place):
-                        kind = "directory" if level == place else "file"
-                        raise RejectedError(f"MLflow has a {kind} {str(level)!r} where {path!r} should go") from error
+        for level in (*reversed(place.parents[:-1]), place):
+            where = {"path": f"{self._root.lstrip('/')}/{level.parent}".removesuffix("/.")}
+            for found in self._server.call("GET", _SERVICE, where).get("files", []):
+                if found["path"] == level.name and found.get("is_dir", False) is (level == place):
+                    kind = "directory" if level == place else "file"
+                    raise RejectedError(f"MLflow has a {kind} {str(level)!r} where {path!r} should go") from error
 
 
 def _as_png_and_thumbnail(source: Path) -> tuple[bytes, bytes] | None:

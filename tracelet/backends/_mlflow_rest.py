@@ -106,8 +106,10 @@ class RestApi:
     def put(self, path: str, source: Path) -> None:
         """Send a file, in pieces."""
         with source.open("rb") as file:
-            # A file without content would be announced as one of unknown length.
-            self._send("PUT", path, data=file if source.stat().st_size else b"")
+            # A file without content would be announced as one of unknown length. A server that refuses a file without
+            # reading it cuts the connection: no other request may come on it.
+            content = file if source.stat().st_size else b""
+            self._send("PUT", path, data=content, extra_headers={"Connection": "close"})
 
     def _send(self, method: str, path: str, **content: Any) -> str:
         from mlflow.exceptions import InvalidUrlException, MlflowException
