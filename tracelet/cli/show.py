@@ -119,6 +119,8 @@ def _facts(run: Run) -> dict[str, Any]:
     others = [record_facts(record) for record in run.records(*_OTHER_TYPES)]
     return {
         **summary(run),
+        "description": run.description,
+        "git_commit": run.git_commit,
         "metrics": series["scalar"],
         "system": series["system"],
         "texts": text_records,
@@ -144,6 +146,8 @@ def _print_head(console: Console, run: Run) -> None:
         "id": f"{run.id}, project {run.project}",
         "started": f"{moment(run.created_s)} ({ago(run.created_s)}), {lasted} {duration(run.duration_s)}",
         "where": _short_path(run.path),
+        "about": run.description or "",
+        "commit": run.git_commit or "",
         "tags": tags,
         "error": error,
     }

@@ -28,7 +28,7 @@ from tracelet.core.intake import Intake, Journal, NullJournal, check_name
 from tracelet.core.orchestrator import DataFlowOrchestrator, RoutingRule
 from tracelet.core.plugins import ManagedPlugin, PluginBase, PluginManager, PluginType
 from tracelet.core.recorder import Recorder, require_fields, tag_pairs
-from tracelet.core.records import STATUS_NAME, MetricData, MetricSource, MetricType
+from tracelet.core.records import GIT_COMMIT_NAME, STATUS_NAME, MetricData, MetricSource, MetricType
 from tracelet.core.sidecar import DeliveryOrder
 from tracelet.errors import ExperimentStateError, PluginContractError, RunExistsError, RunNotFoundError, UsageError
 from tracelet.journal.directory import RunDirectory, new_run_id
@@ -36,6 +36,7 @@ from tracelet.journal.format import IDENTITY_FILE, writer_of_log
 from tracelet.journal.reader import first_line
 from tracelet.journal.status import RunStatus
 from tracelet.journal.writer import JournalWriter, WriterRole
+from tracelet.utils.git import head_commit
 
 if TYPE_CHECKING:
     from tracelet.settings import TraceletSettings
@@ -218,6 +219,8 @@ class Experiment(Recorder):
             self.log_params(self._config)
         if self._tags:
             self.set_tags(self._tags)
+        if commit := head_commit():
+            self._intake.record(GIT_COMMIT_NAME, commit, MetricType.CUSTOM)
         if not settings.disabled:
             self._orchestrator.start(self, settings.collect_interval_s, self._order())
 

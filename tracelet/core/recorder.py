@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tracelet.core.intake import Intake, Journal, check_name
-from tracelet.core.records import DEFINE_PREFIX, TAG_PREFIX, MetricData, MetricType
+from tracelet.core.records import DEFINE_PREFIX, DESCRIPTION_NAME, TAG_PREFIX, MetricData, MetricType
 from tracelet.errors import UsageError
 from tracelet.utils.media import encode_audio, encode_figure, encode_image, encode_video, histogram, table
 from tracelet.utils.values import as_mapping, as_text, flatten
@@ -238,6 +238,15 @@ class Recorder(ABC):
         self._require_running()
         for key, value in tag_pairs(tags):
             self._intake.record(TAG_PREFIX + key, value, MetricType.CUSTOM)
+
+    def set_description(self, text: str) -> None:
+        """Say what the run is about. The last one holds.
+
+        Raises:
+            ExperimentStateError: As `log_metric`.
+        """
+        self._require_running()
+        self._intake.record(DESCRIPTION_NAME, as_text(text), MetricType.CUSTOM)
 
     def set_iteration(self, iteration: int | None) -> None:
         """The step of all calls that name none; None: each series counts by itself again."""

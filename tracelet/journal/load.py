@@ -17,7 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
-from tracelet.core.records import DEFINE_PREFIX, STATUS_NAME, TAG_PREFIX, MetricData, MetricType, is_status
+from tracelet.core.records import (
+    DEFINE_PREFIX,
+    DESCRIPTION_NAME,
+    GIT_COMMIT_NAME,
+    STATUS_NAME,
+    TAG_PREFIX,
+    MetricData,
+    MetricType,
+    is_status,
+)
 from tracelet.errors import JournalError, RunNotFoundError
 from tracelet.journal.columns import Columns, ScalarTable, read_tail
 from tracelet.journal.directory import RunDirectory, own_files
@@ -190,6 +199,16 @@ class Run:
         custom = self._of_type(MetricType.CUSTOM)
         return {r.name.removeprefix(TAG_PREFIX): str(r.value) for r in custom if r.name.startswith(TAG_PREFIX)}
 
+    @property
+    def description(self) -> str | None:
+        """What the run is about, as `set_description` said last."""
+        return self._custom(DESCRIPTION_NAME)
+
+    @property
+    def git_commit(self) -> str | None:
+        """The commit that was checked out when the last attempt began."""
+        return self._custom(GIT_COMMIT_NAME)
+
     @functools.cached_property
     def step_metrics(self) -> dict[str, str]:
         """Which series is the x-axis of which, as `define_metric` said."""
@@ -302,6 +321,10 @@ class Run:
 
     def _of_type(self, kind: MetricType) -> list[MetricData]:
         return [record for record in self._records if record.type is kind]
+
+    def _custom(self, name: str) -> str | None:
+        found = [record.value for record in self._of_type(MetricType.CUSTOM) if record.name == name]
+        return str(found[-1]) if found else None
 
     def _lines(self, reader: WriterReader) -> Iterator[tuple[Mapping[str, Any], MetricData | None]]:
         try:

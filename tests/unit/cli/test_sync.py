@@ -22,9 +22,11 @@ def sent(run: Experiment, name: str = "jsonl") -> list[str]:
 
 def test_a_run_is_sent_and_the_table_says_so(run, tracelet):
     output = tracelet("sync", "latest", "--to", "jsonl").stdout
-    assert [["RUN", "BACKEND", "DELIVERED", "REJECTED", "WAITING"], [run.run_id, "jsonl", "11", "0", "0"]] == [
-        line.split() for line in output.splitlines()
-    ]
+    head, row, address = (line.split() for line in output.splitlines())
+    assert ["RUN", "BACKEND", "STATE", "DELIVERED", "WAITING", "REJECTED"] == head
+    assert [run.run_id, "jsonl", "complete", "11", "0", "0"] == row
+    assert [f"{run.run_id},", "jsonl:"] == address[:2]
+    assert Path(address[2].removeprefix("file://")).is_file()
     assert 11 == len(sent(run))
 
 
