@@ -6,6 +6,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +19,7 @@ import pytest
 
 from tests.backends.mlflow_server import MlflowServer, free_port, mlflow_on_sqlite  # noqa: F401  fixtures
 from tests.backends.mlflow_support import QUIET, Remote, database, make_remote, scalar  # noqa: F401  fixtures
+from tests.docs.test_pages import ROOT
 from tracelet import Experiment
 from tracelet.backends.mlflow_backend import MLflowBackend
 from tracelet.delivery.retry import Verdict, judge
@@ -137,6 +142,44 @@ def test_server_and_database_that_are_not_there_are_waited_for(make_remote: Call
     for uri in (f"http://127.0.0.1:{port}", f"postgresql+psycopg2://me:secret@127.0.0.1:{port}/mlflow"):
         found, text = verdict(make_remote(uri).start)
         assert (Verdict.RETRY, False) == (found, "secret" in text)
+
+
+OPENING = """
+import sys
+import mlflow.store.tracking.sqlalchemy_store
+from tracelet.backends._mlflow_store import StoreApi
+print("ready", flush=True)
+sys.stdin.readline()
+StoreApi(sys.argv[1])
+print("open")
+"""
+
+
+def test_processes_that_make_one_database_at_once_do_not_ruin_it(tmp_path: Path):
+    command = [sys.executable, "-c", OPENING, f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"]
+    pipe = subprocess.PIPE
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) for _ in range(4)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert [process.communicate()[0] for process in processes] == ["open\n"] * 4
+
+
+def test_database_of_another_version_of_mlflow_ends_delivery(
+    database: str, make_remote: Callable[[str], Remote], tmp_path: Path
+):
+    make_remote(database).start()
+    old = shutil.copy(database.removeprefix("sqlite:///"), tmp_path / "old.db")
+    with sqlite3.connect(old) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'old'")
+    connection.close()
+    found, text = verdict(make_remote(f"sqlite:///{old}").start)
+    assert (Verdict.GIVE_UP, True) == (found, "mlflow db upgrade" in text)
 
 
 def test_run_of_an_experiment_arrives_and_has_a_page(

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, final
+from urllib.parse import urlsplit
 
 from tracelet.backends._mlflow_api import (
     FEATURE,
@@ -39,21 +40,20 @@ class StoreApi:
             PermanentError: MLflow has no store for this address, or the database is of another version of MLflow's.
         """
         from mlflow.exceptions import MlflowException
-        from sqlalchemy import create_engine
-        from sqlalchemy.exc import OperationalError, SQLAlchemyError
+        from mlflow.store.db.db_types import DATABASE_ENGINES
+        from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
         # Beside the database, as where MLflow itself is started there.
         artifacts = str(Path(uri.removeprefix(_SQLITE)).parent / "mlruns") if uri.startswith(_SQLITE) else None
+        registry = require("mlflow.tracking._tracking_service.utils", FEATURE)
         try:
-            if "postgresql" in uri or "mysql" in uri:
-                engine = create_engine(uri)
-                engine.connect().close()  # MLflow's store would try for 100 s.
-                engine.dispose()
-            self._store = require("mlflow.tracking._tracking_service.utils", FEATURE)._get_store(uri, artifacts)  # noqa: SLF001  there is no public way to it
-        except OperationalError as error:
-            raise RetryableError(f"the database {without_credentials(uri)} can't be reached: {error.orig}") from error
-        except (MlflowException, SQLAlchemyError) as error:
+            if urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES:
+                _prepare(uri)
+            self._store = registry._get_store(uri, artifacts)  # noqa: SLF001  there is no public way to it
+        except (MlflowException, ArgumentError) as error:
             raise PermanentError(f"MLflow can't use {without_credentials(uri)}: {error}") from error
+        except SQLAlchemyError as error:
+            raise RetryableError(f"the database {without_credentials(uri)} can't be opened: {error}") from error
 
     def find_experiment(self, name: str) -> str | None:
         with _judged():
@@ -107,6 +107,24 @@ class StoreApi:
         with _judged():
             found = self._store.get_metric_history(run_id, key, HISTORY_PAGE, page)
         return [Point(key, metric.value, metric.timestamp, metric.step) for metric in found], found.token or None
+
+
+def _prepare(uri: str) -> None:
+    """Connect once, since MLflow's store would try for 100 s, and make the tables.
+
+    That is done under the lock that a server of MLflow's takes: four processes that began at once left an empty SQLite
+    database with half of its tables, for good.
+    """
+    from sqlalchemy import create_engine
+
+    if uri.startswith(_SQLITE):
+        Path(uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(uri)
+    try:
+        engine.connect().close()
+        require("mlflow.store.db.utils", FEATURE)._safe_initialize_tables(engine)  # noqa: SLF001  the server's own way
+    finally:
+        engine.dispose()
 
 
 @contextmanager
