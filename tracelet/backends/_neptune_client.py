@@ -111,7 +111,9 @@ def require_answer(token: str | None, timeout_s: float) -> None:
     try:
         urllib.request.urlopen(url, timeout=timeout_s).close()
     except urllib.error.HTTPError as error:
-        error.close()  # It answers.
+        error.close()
+        if error.code >= 500:  # Any other answer is one.
+            raise ConnectionError(f"the Neptune server at {url} is out of order: {error}") from error
     except OSError as error:
         if not isinstance(getattr(error, "reason", None), ssl.SSLError):  # The client has its own view of certificates.
             raise ConnectionError(f"the Neptune server at {url} does not answer: {error}") from error
