@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -15,11 +16,11 @@ PAGE = "docs/backends/mlflow.md"
 pytestmark = QUIET
 
 
-def test_the_snippet_of_the_page_makes_a_run_that_mlflow_ui_shows(monkeypatch: pytest.MonkeyPatch):
+def test_the_snippet_of_the_page_makes_a_run_that_mlflow_ui_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for snippet in snippets(PAGE):
         exec(compile(snippet, PAGE, "exec"), {})  # noqa: S102  Our own page.
-    client = mlflow.MlflowClient("sqlite:///mlflow.db")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("vision")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])

@@ -150,7 +150,7 @@ def test_without_settings_the_working_directory_has_the_database_that_mlflow_ui_
     restarted = started(config)  # As `tracelet sync`, a month later and somewhere else.
     restarted.stop()
     monkeypatch.chdir(tmp_path)
-    client = mlflow.MlflowClient("sqlite:///mlflow.db")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     run_id = str(restarted.get_status()["run_id"])
     assert backend.get_status()["run_id"] == run_id
     assert [file.path for file in client.list_artifacts(run_id)] == ["note.txt"]
