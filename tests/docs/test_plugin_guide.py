@@ -102,4 +102,4 @@ def test_page_on_backends_is_true():
     (included,) = re.findall(r'^--8<-- "(.*)"$', page, re.MULTILINE)
     assert (ROOT / included).is_file()
     shown = {path.name for path in Path("tracelet_runs").glob("*/*/delivery/jsonl/*")}
-    assert {"cursor.json", "records.jsonl"} == shown
+    assert {"cursor.json", "lock", "records.jsonl", "status.json"} == shown

@@ -7,6 +7,13 @@ from tracelet.core.plugins import BackendPlugin
 
 def get_backend(name: str) -> type[BackendPlugin] | None:
     """The class of a backend that comes with Tracelet; None where there is none of that name."""
+    from tracelet.backends.clearml_backend import ClearMLBackend
     from tracelet.backends.jsonl_backend import JsonLinesBackend
+    from tracelet.backends.mlflow_backend import MLflowBackend
+    from tracelet.backends.neptune_backend import NeptuneBackend
+    from tracelet.backends.wandb_backend import WandbBackend
 
-    return {"jsonl": JsonLinesBackend}.get(name)
+    backends: tuple[type[BackendPlugin], ...] = (
+        ClearMLBackend, JsonLinesBackend, MLflowBackend, NeptuneBackend, WandbBackend,
+    )  # fmt: skip
+    return {backend.get_metadata().name: backend for backend in backends}.get(name)
