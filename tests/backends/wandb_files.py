@@ -53,7 +53,14 @@ def read(files: Sequence[Path]) -> Stored:
 
 
 def values(items: Any) -> dict[str, Any]:
-    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+    found: dict[str, Any] = {}
+    for item in items:
+        *outer, last = item.nested_key or [item.key]
+        place = found
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = json.loads(item.value_json)
+    return found
 
 
 def messages(file: Path) -> Iterator[Any]:

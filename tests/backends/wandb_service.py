@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -99,7 +100,7 @@ class WandbService:
 
     def RunResumeStatus(self, given: dict[str, Any]) -> dict[str, Any]:
         bucket = self._bucket(given["name"]) if given["name"] in self.runs else None
-        return {"model": {**self._project(), "bucket": bucket}}
+        return {"model": {**self._project(given), "bucket": bucket}}
 
     def CreateRunFiles(self, given: dict[str, Any]) -> dict[str, Any]:
         return {"createRunFiles": {"runID": "cnVu", "uploadHeaders": [], "files": self._places(given["files"])}}
@@ -163,8 +164,8 @@ class WandbService:
     def _places(self, names: list[str]) -> list[dict[str, str]]:
         return [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in names]
 
-    def _project(self) -> dict[str, Any]:
-        return {"id": "cA==", "name": "contract", "entity": {"id": "ZQ==", "name": "team"}}
+    def _project(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {"id": "cA==", "name": given["project"], "entity": {"id": "ZQ==", "name": "team"}}
 
     def _bucket(self, run_id: str) -> dict[str, Any]:
         run = self.runs[run_id]
@@ -173,7 +174,14 @@ class WandbService:
         texts = {"historyTail": json.dumps(tail), "eventsTail": "[]", "summaryMetrics": json.dumps(run.summary)}
         texts["config"] = json.dumps({key: {"value": value} for key, value in run.config.items()})
         names = {"id": "cnVu", "name": run_id, "displayName": run.facts.get("displayName") or run_id}
-        return {**names, **counts, **texts, "tags": run.tags, "wandbConfig": '{"t": 1}', "project": self._project()}
+        return {
+            **names,
+            **counts,
+            **texts,
+            "tags": run.tags,
+            "wandbConfig": '{"t": 1}',
+            "project": self._project(run.facts),
+        }
 
 
 class _Server(ThreadingHTTPServer):

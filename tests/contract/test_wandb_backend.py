@@ -83,7 +83,7 @@ class TestWandbBackendOnline(BackendContract):
 
     @pytest.fixture
     def config(self, service: WandbService):
-        return {"base_url": service.url, "api_key": KEY, "timeout_s": 5}
+        return {"base_url": service.url, "api_key": KEY, "timeout_s": 5, "finish_timeout_s": 20}
 
     @pytest.fixture
     def backend(self):
