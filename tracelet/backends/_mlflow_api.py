@@ -90,6 +90,11 @@ class RefusalError(RejectedError):
         self.code = code
 
 
+@final
+class ServerFaultError(RetryableError):
+    """The server answers, and can't do it now."""
+
+
 def failure(status: int, message: str, code: str | None) -> DeliveryError:
     """The error for an HTTP status, or for the one that MLflow's store would have answered with.
 
@@ -100,7 +105,9 @@ def failure(status: int, message: str, code: str | None) -> DeliveryError:
             f"MLflow does not let us in ({status}): {message.strip()}. Set MLFLOW_TRACKING_TOKEN, or "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
-    if status in _BUSY or status >= 500 or (code is None and status != _TOO_LARGE):
+    if status >= 500:
+        return ServerFaultError(f"{message} ({status})")
+    if status in _BUSY or (code is None and status != _TOO_LARGE):
         return RetryableError(f"{message} ({status})")
     return RefusalError(message, code)
 

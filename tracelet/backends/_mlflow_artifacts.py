@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, final
 from urllib.parse import urlsplit
 
-from tracelet.backends._mlflow_api import failure_of, is_server
+from tracelet.backends._mlflow_api import ServerFaultError, failure_of, is_server
 from tracelet.backends._mlflow_mapped import Show, Upload
 from tracelet.backends._mlflow_names import path_of
 from tracelet.backends._mlflow_rest import RestApi
-from tracelet.errors import RejectedError, RetryableError
+from tracelet.errors import RejectedError
 
 _SERVICE: Final = "/api/2.0/mlflow-artifacts/artifacts"
 _MAX_THUMBNAIL: Final = 256  # Pixels; as MLflow's own.
@@ -58,12 +58,10 @@ class Artifacts:
                 source.write_text(str(upload.source), "utf-8", newline="")
             if not os.access(source, os.R_OK):
                 raise RejectedError(f"{source} is no longer in the run directory, or can't be read")
-            if upload.show is Show.AS_IMAGE and self._store_in_grid(source, upload.grid_path, Path(folder)):
-                return
             if source.is_dir():
                 for file in sorted(path for path in source.rglob("*") if path.is_file()):
                     self._put(file, f"{upload.path}/{path_of(file.relative_to(source).as_posix())}")
-            else:
+            elif upload.show is not Show.AS_IMAGE or not self._store_in_grid(source, upload.grid_path, Path(folder)):
                 self._put(source, upload.path)
 
     def _store_in_grid(self, source: Path, path: str, folder: Path) -> bool:
@@ -82,7 +80,7 @@ class Artifacts:
         if self._server is not None:
             try:
                 self._server.put(f"{_SERVICE}{self._root}/{path}", source)
-            except RetryableError as error:
+            except ServerFaultError as error:
                 self._reject_where_something_stands(path, error)
                 raise
             return
@@ -107,7 +105,7 @@ class Artifacts:
             except MlflowException as error:
                 raise failure_of(error) from error
 
-    def _reject_where_something_stands(self, path: str, error: RetryableError) -> None:
+    def _reject_where_something_stands(self, path: str, error: ServerFaultError) -> None:
         """A server that keeps artifacts on a disk answers 500 where `a` is a file and `a/b` comes, or the reverse."""
         assert self._server is not None
         place = PurePosixPath(path)
