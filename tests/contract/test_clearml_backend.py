@@ -64,11 +64,6 @@ class ClearMLContract(BackendContract):
     def stored_tags(self, task):
         return lambda: {name: param["value"] for name, param in task()["hyperparams"]["properties"].items()}
 
-    def test_same_step_twice_is_kept_twice(self, send: Any, ended: Any) -> None:
-        """Not here: ClearML holds one value of a series for a step, and the later one replaces the earlier."""
-        send([scalar("a", 1.0, 3, TIME_S), scalar("a", 2.0, 3, TIME_S + 1)])
-        assert [("a", 3, 2.0, TIME_S + 1)] == list(ended())
-
 
 class TestClearMLOffline(ClearMLContract):
     @pytest.fixture

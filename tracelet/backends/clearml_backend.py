@@ -56,7 +56,7 @@ class ClearMLBackend(BackendPlugin):
             description="A task of ClearML, on a server or offline",
             author="Tracelet",
             dependencies=["clearml>=2.1"],
-            capabilities={"metrics", "parameters", "artifacts", "logging", "timestamps", "idempotent"},
+            capabilities={"metrics", "parameters", "artifacts", "timestamps", "idempotent", "one_value_a_step"},
         )
 
     @classmethod

@@ -136,6 +136,7 @@ class _Check:
         self._name = managed.name
         self._backend = managed.plugin
         self._stores_once = "idempotent" in managed.metadata.capabilities
+        self._one_a_step = "one_value_a_step" in managed.metadata.capabilities
         self._on_worker = on_worker
 
     def all_series(self) -> Iterator[tuple[str, MetricType]]:
@@ -166,6 +167,13 @@ class _Check:
             )
         return points
 
+    def _identity(self, expected: _Expected, index: int) -> Hashable:
+        """Of recorded points that have the same one, the tracker holds the last."""
+        record = expected.record
+        if self._one_a_step:
+            return record.iteration
+        return (record.iteration, expected.value, int((record.timestamp or 0) * 1000)) if self._stores_once else index
+
     def _recorded(self, name: str, kind: MetricType) -> list[_Expected]:
         """The points that the tracker should hold."""
         series = self._run.series(name)
@@ -180,9 +188,7 @@ class _Check:
                 if ChangeKind.DROPPED in kinds:
                     break
                 expected = _Expected(record, None if ChangeKind.CHANGED in kinds else _comparable(value))
-                # A tracker that stores a point once has one of those that agree to the millisecond.
-                identity = (step, expected.value, int(time_s * 1000)) if self._stores_once else int(index)
-                points[identity] = expected
+                points[self._identity(expected, int(index))] = expected
         return list(points.values())
 
 

@@ -36,7 +36,7 @@ from tracelet.delivery.processing import PluginSink, ProcessorChain
 from tracelet.delivery.report import DeliveryReport
 from tracelet.delivery.retry import Backoff, Verdict, judge
 from tracelet.delivery.sending import AwayError, GaveUpError, Sender
-from tracelet.errors import JournalError
+from tracelet.errors import JournalError, RejectedError
 from tracelet.journal.directory import RunDirectory, delivery_directory
 from tracelet.journal.reader import JournalReader
 
@@ -289,7 +289,7 @@ class DeliveryWorker:
             except Exception as error:
                 self._note_error(error)
                 # Whatever a connection fails with may pass: only what says that it won't ends it.
-                if judge(error) is Verdict.GIVE_UP:
+                if judge(error) is Verdict.GIVE_UP or isinstance(error, RejectedError):
                     raise GaveUpError(error) from error
                 if not self._wait_for_retry(error):
                     return False

@@ -15,9 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, final
 
+from tracelet.core.changes import StoredPoint
 from tracelet.core.plugins import BackendPlugin, PluginMetadata, PluginType
-from tracelet.core.records import MetricData
+from tracelet.core.records import MetricData, MetricType
 from tracelet.errors import RejectedError, RetryableError
+
+_SCALARS: Final = (MetricType.SCALAR, MetricType.SYSTEM)
 
 Method = Literal["initialize", "start", "handle", "flush", "stop"]
 
@@ -156,6 +159,11 @@ class MemoryBackend(BackendPlugin):
                 raise RejectedError("there is a record among them that the test calls bad")
             self.records.extend(metrics)
             self._changed.notify_all()
+
+    def read_back(self, name: str) -> Sequence[StoredPoint]:
+        """The points of a series that have arrived."""
+        found = (record for record in self.records if record.name == name and record.type in _SCALARS)
+        return [StoredPoint(record.iteration, record.value, record.timestamp) for record in found]
 
     def _called(self, method: Method, records: int = 0) -> None:
         with self._changed:

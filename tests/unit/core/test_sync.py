@@ -1,10 +1,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,6 +8,7 @@ from typing import Any
 import pytest
 
 import tracelet
+from tests.unit.core.support import killed_run, stand_in
 from tracelet import Experiment, TraceletSettings
 from tracelet.core.plugins import PluginManager
 from tracelet.core.records import STATUS_NAME
@@ -24,10 +21,7 @@ from tracelet.testing import MemoryBackend
 def backend(monkeypatch: pytest.MonkeyPatch) -> MemoryBackend:
     """What the name `memory` stands for, in place of a new one each time."""
     made = MemoryBackend()
-    load = PluginManager.load
-    monkeypatch.setattr(
-        PluginManager, "load", lambda self, name: self.register_plugin(made) if name == "memory" else load(self, name)
-    )
+    stand_in(made, monkeypatch)
     return made
 
 
@@ -123,21 +117,6 @@ def test_a_run_that_was_killed_is_told_so(backend: MemoryBackend):
     assert [("loss", 1.0), (STATUS_NAME, "killed")] == [(record.name, record.value) for record in backend.records]
     assert "killed" == status.closed
     assert sync_run(path, ["memory"], TraceletSettings())["memory"].delivered == 2 == len(backend.records)
-
-
-def killed_run() -> Path:
-    code = """
-    import os, signal
-    from tracelet import Experiment
-
-    experiment = Experiment("e").start()
-    experiment.log_metric("loss", 1.0, 0)
-    print(experiment.run_dir, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False, capture_output=True, text=True)
-    assert -signal.SIGKILL == done.returncode
-    return Path(done.stdout.strip())
 
 
 def test_what_is_no_backend_is_refused_before_anything_is_sent(backend: MemoryBackend):
