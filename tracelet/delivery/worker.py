@@ -137,9 +137,7 @@ class DeliveryWorker:
         self._errors = 0
         self._last_error: str | None = None
         self._last_time_s: float | None = None  # When the record was made that was delivered last.
-        self._lag_limit_s: float | None = (
-            None  # Beyond it a warning is due; None until the first delivery after an outage.
-        )
+        self._lag_limit_s: float | None = None  # Beyond it a warning is due; None until something has been delivered.
         self._warned_of_lag = False
         self._report_due_s = 0.0  # By the monotonic clock.
         self._flushes: deque[Future[bool]] = deque()
