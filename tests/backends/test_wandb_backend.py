@@ -260,7 +260,7 @@ def test_media_and_artifacts_arrive_with_their_files(begin, service, online, fac
     assert ([0, 1, 2], [3, 4]) == (row["counts"]["bins"], row["counts"]["values"])
     assert b"weights" in service.uploads.values()
     assert [("my_x0020_model_x002F__x00E9_", "model")] == [
-        (made["artifactCollectionNames"][0], made["artifactTypeName"])
+        (made["artifactCollectionName"], made["artifactTypeName"])
         for made in service.artifacts
         if made["artifactTypeName"] != "run_table"
     ]

@@ -10,7 +10,7 @@ from typing import Any, Final
 from tracelet.backends import _wandb_mapping as mapping
 from tracelet.errors import PermanentError
 
-FLUSH_INTERVAL_S: Final = 0.01  # Of wandb-core to its file; 15 s is its default. It costs 1 % of a processor.
+_FLUSH_INTERVAL_S: Final = 0.01  # Of wandb-core to its file; 15 s is its default. It costs 1 % of a processor.
 
 _REFUSED: Final = re.compile(r"\b(401|403|404)\b|[Pp]ermission|[Uu]nauthorized|[Nn]ot found")
 
@@ -50,7 +50,7 @@ def open_run(wandb: Any, facts: Mapping[str, Any], given: Mapping[str, Any], tag
         reinit="create_new",
         init_timeout=given["timeout_s"],
         finish_timeout=given["finish_timeout_s"],
-        x_transaction_log_flush_interval=FLUSH_INTERVAL_S,
+        x_transaction_log_flush_interval=_FLUSH_INTERVAL_S,
         silent=True,
         symlink=False,
         # Tracelet's collectors record the machine, the repository and the packages, where the user asks for it.

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -22,6 +24,9 @@ _HEADER_BYTES: Final = 7  # The magic, a second one, and a version.
 _PIECE: Final = struct.Struct("<IHB")  # CRC, length in bytes, type.
 _BLOCK_BYTES: Final = 32_768
 _READ_BYTES: Final = 1 << 20
+_POLL_S: Final = 0.001
+_PROBE_INTERVAL_S: Final = 0.25
+_WRITE_TIMEOUT_S: Final = 60.0
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
@@ -33,6 +38,7 @@ class TransactionLog:
         self._path = Path(path)
         self._position = 0  # In bytes: where the next piece begins.
         self._pieces = b""  # Of a record whose end has not been read.
+        self._seen: Counter[str] = Counter()  # Records that `wait_for` has counted, by kind.
 
     def read(self) -> Iterator[Any]:
         """The records (`Record` of W&B's protobuf messages) that have come since the last call.
@@ -44,6 +50,29 @@ class TransactionLog:
         messages = require("wandb.proto.wandb_internal_pb2", "The W&B backend")
         for body in self._bodies():
             yield messages.Record.FromString(body)
+
+    def wait_for(self, expected: Mapping[str, int], probe: Callable[[], object]) -> None:
+        """Wait until there are so many records of each kind since the beginning.
+
+        Args:
+            expected: Counts by kind: `history`, `config`, …
+            probe: Called now and then meanwhile; fails where nobody writes any more.
+
+        Raises:
+            TimeoutError: They don't come.
+        """
+        begin_s = probe_s = time.monotonic()
+        while True:
+            self._seen.update(record.WhichOneof("record_type") for record in self.read())
+            if all(self._seen[kind] >= count for kind, count in expected.items()):
+                return
+            now_s = time.monotonic()
+            if now_s - begin_s > _WRITE_TIMEOUT_S:
+                raise TimeoutError(f"wandb-core does not write to {self._path}: is the disk full?")
+            if now_s - probe_s > _PROBE_INTERVAL_S:
+                probe_s = now_s
+                probe()
+            time.sleep(_POLL_S)
 
     def _bodies(self) -> Iterator[bytes]:
         with open(self._path, "rb") as file:

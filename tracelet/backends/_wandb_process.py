@@ -24,6 +24,8 @@ _ERRORS: Final[Mapping[str, type[TraceletError]]] = {
     error.__name__: error for error in (MissingDependencyError, PermanentError)
 }
 
+_END_TIMEOUT_S: Final = 10.0
+
 
 @final
 class WandbProcess:
@@ -80,9 +82,13 @@ class WandbProcess:
         return answer["result"]
 
     def end(self) -> None:
-        """Let it end by itself, which it does when it has been told to `close` or has nothing open."""
+        """Let it end by itself, now that it has been told to `close` or has nothing open."""
         with contextlib.suppress(OSError):  # What it was sent last did not arrive: it is gone.
-            self._process.communicate()
+            try:
+                self._process.communicate(timeout=_END_TIMEOUT_S)
+            except subprocess.TimeoutExpired:  # Its wandb-core does not end, which has been seen.
+                self._process.kill()
+                self._process.communicate()
 
     def kill(self) -> None:
         """End it at once. Its wandb-core sees that, and ends too."""

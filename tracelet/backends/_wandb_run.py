@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 from tracelet.backends import _wandb_mapping as mapping
-from tracelet.backends._wandb_init import FLUSH_INTERVAL_S, open_run
+from tracelet.backends._wandb_init import open_run
 from tracelet.backends._wandb_log import TransactionLog
 from tracelet.backends._wandb_mapping import AXIS_PREFIX, STEP_KEY, Form
 from tracelet.backends._wandb_media import artifact, media
@@ -26,8 +26,6 @@ from tracelet.utils.imports import require
 
 EXIT_CODES: Final = {"finished": 0, "failed": 1, "killed": 255}  # 255 is what the SDK has for Ctrl-C.
 
-_PROBE_INTERVAL_S: Final = 0.25
-_WRITE_TIMEOUT_S: Final = 60.0
 _MAX_ORIGINALS: Final = 1_000  # Entries of the configuration that say what a changed name was.
 _MAX_ERROR_CHARS: Final = 10_000
 
@@ -53,11 +51,10 @@ class WandbRun:
         self._rows = Rows(self._log, self._state["axes"] or {})
         self._config: dict[str, Any] = {}
         self._originals: set[str] = set()
-        self._sent: Counter[str] = Counter()  # Records by kind: what wandb-core was sent, and has written.
-        self._written: Counter[str] = Counter()
+        self._sent: Counter[str] = Counter()  # The records that wandb-core was sent, by kind.
         self._run = open_run(self._wandb, facts, settings, self._state["tags"] or ())
         self._file = os.fspath(self._run.settings.sync_file)
-        self._file_reader = TransactionLog(self._file)
+        self._written = TransactionLog(self._file)
         self._run.define_metric(STEP_KEY, hidden=True)
         self._run.define_metric("*", step_metric=STEP_KEY, step_sync=False)
         for key, axis in self._rows.axes.items():
@@ -110,16 +107,13 @@ class WandbRun:
         Raises:
             TimeoutError: The service has not got everything; the next start sends the rest.
         """
-        run = self._run
-        if goes_on or self._status is None:
+        run, status = self._run, self._status
+        if goes_on or status is None:
             exit_record = require("wandb.proto.wandb_internal_pb2", "The W&B backend").RunExitRecord(not_complete=True)
             # `finish` has no word for a run that goes on, though wandb-core has.
-            done = run._interface._deliver_exit(exit_record).wait_or(timeout=None)  # noqa: SLF001  as the line above
-            timed_out = done.exit_result.timed_out
-        else:
-            run.finish(exit_code=EXIT_CODES.get(self._status, 1))
-            timed_out = run._finish_timed_out  # noqa: SLF001  else told in print alone, or by an error amid the clean-up
-        if timed_out:
+            run._interface._make_exit = lambda _: exit_record  # noqa: SLF001  as the line above
+        run.finish(exit_code=EXIT_CODES.get(status or "finished", 1))
+        if run._finish_timed_out:  # noqa: SLF001  else told in print alone, or by an error amid the clean-up
             raise TimeoutError("W&B has not got everything in time; the next start of the run sends the rest")
         if not run.offline:
             self._state.update({"unfinished": []})
@@ -184,18 +178,8 @@ class WandbRun:
     # -- what is stored ------------------------------------------------------------------------------------------------
 
     def _wait_until_written(self) -> None:
-        begin_s = probe_s = time.monotonic()
-        while True:
-            self._written.update(record.WhichOneof("record_type") for record in self._file_reader.read())
-            if all(self._written[kind] >= count for kind, count in self._sent.items()):
-                return
-            now_s = time.monotonic()
-            if now_s - begin_s > _WRITE_TIMEOUT_S:
-                raise TimeoutError(f"wandb-core does not write to {self._file}: is the disk full?")
-            if now_s - probe_s > _PROBE_INTERVAL_S:
-                probe_s = now_s
-                self._run.define_metric(STEP_KEY, hidden=True)  # Changes nothing, and fails where wandb-core is gone.
-            time.sleep(FLUSH_INTERVAL_S / 10)
+        # What is defined again changes nothing, and fails where wandb-core is gone.
+        self._written.wait_for(self._sent, probe=lambda: self._run.define_metric(STEP_KEY, hidden=True))
 
     def _resend(self, files: Sequence[str]) -> None:
         """Log the rows again that a wandb-core which died had written to its file, and not brought to the service.
