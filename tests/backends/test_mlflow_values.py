@@ -121,6 +121,8 @@ def test_changed_parameter_keeps_its_first_value_and_drifts_in_a_tag(remote: Rem
     assert {"lr": "0.1", "lr_x0025_": "1", "new": "1"} == data.params
     drifts = {key: value for key, value in data.tags.items() if "drift" in key}
     assert {"tracelet.param_drift.lr": "0.3", "tracelet.param_drift.lr_x0025_": "2"} == drifts
+    remote.deliver(param("lr", 0.1))  # The tag has the newest value, also where that is the first one again.
+    assert remote.run.data.tags["tracelet.param_drift.lr"] == "0.1"
 
 
 def test_parameter_that_another_process_set_meanwhile_drifts_too(remote: Remote):
