@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -148,7 +149,15 @@ def test_every_series_has_the_step_as_its_x_axis(begin, stored):
 
 
 def test_records_are_in_the_file_when_the_call_returns(begin, stored):
-    begin().handle_batch(scalars(0.5, 0.25))
+    backend = begin()
+    core = core_of(backend)
+    delivery = threading.Thread(target=backend.handle_batch, args=[scalars(0.5, 0.25)])
+    os.kill(core, signal.SIGSTOP)
+    delivery.start()
+    delivery.join(1.0)
+    assert delivery.is_alive()
+    os.kill(core, signal.SIGCONT)
+    delivery.join()
     assert [0.5, 0.25] == [row["loss"] for row in stored().rows]
 
 
@@ -543,3 +552,15 @@ def test_a_file_that_is_still_written_is_read_on_where_it_ended(begin, stored, t
         kinds += [record.WhichOneof("record_type") for record in log.read()]
     assert len(list(wandb_files.messages(file))) == len(kinds)
     assert 2_000 == kinds.count("history")
+
+
+def test_a_record_that_is_only_half_written_is_read_when_it_is_whole(begin, tmp_path):
+    begin().stop()
+    (file,) = wandb_files.files_of(tmp_path)
+    data, count = file.read_bytes(), len(list(wandb_files.messages(file)))
+    torn = tmp_path / "torn.wandb"
+    torn.write_bytes(data[:-3] + b"\x00\x00\x00")
+    log = TransactionLog(torn)
+    assert count - 1 == len(list(log.read()))
+    torn.write_bytes(data)
+    assert 1 == len(list(log.read()))
