@@ -130,6 +130,7 @@ def test_status_says_where_the_run_is(tmp_path: Path):
 
 
 def test_a_changed_working_directory_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    deliver(tmp_path, [scalar("a", 0.0, 0)])
     backend = NeptuneBackend()
     backend.initialize(facts_in(tmp_path))
     backend.start()
@@ -137,9 +138,9 @@ def test_a_changed_working_directory_changes_nothing(tmp_path: Path, monkeypatch
     elsewhere.mkdir()
     with monkeypatch.context() as moved:
         moved.chdir(elsewhere)
-        backend.handle_batch([scalar("a", 1.0, 0)])
+        backend.handle_batch([scalar("a", 1.0, 1)])
         backend.stop()
-    assert [0] == steps_of(stored_run())
+    assert [0, 1] == steps_of(stored_run())
     assert [] == list(elsewhere.iterdir())
 
 
