@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 import uuid
-import warnings
 from abc import ABC
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -160,7 +159,6 @@ def _process_state() -> dict[str, Any]:
         "working directory": os.getcwd(),
         "signal handlers": {number: signal.getsignal(number) for number in signal.valid_signals()},
         "logging": (logging.root.level, list(logging.root.handlers), logging.root.manager.disable),
-        "warning filters": list(warnings.filters),
         "hooks": (sys.excepthook, threading.excepthook, sys.unraisablehook, sys.displayhook),
         "streams": (sys.stdin, sys.stdout, sys.stderr),
         "start method": multiprocessing.get_start_method(allow_none=True),
