@@ -135,6 +135,7 @@ def test_server_that_does_not_answer_is_given_up_after_the_timeout(stub: Stub, m
     remote = make_remote(stub.uri)
     found, text = verdict(lambda: remote.start(timeout_s=0.2))
     assert (Verdict.RETRY, True) == (found, "timed out" in text)
+    assert len(stub.requests) == 1
 
 
 def test_server_and_database_that_are_not_there_are_waited_for(make_remote: Callable[[str], Remote], tmp_path: Path):
