@@ -8,10 +8,11 @@ import tomllib
 from pathlib import Path
 
 from tracelet.core.plugins import PluginBase
-from tracelet.testing.plugin_contract import PluginContract
+from tracelet.testing import BackendContract, CollectorContract, FrameworkContract, ProcessorContract
 
 ROOT = Path(__file__).parents[2]
 HOMES = ["backends", "collectors", "frameworks", "processors"]
+SUITES = (BackendContract, CollectorContract, FrameworkContract, ProcessorContract)
 
 
 def modules_of(package: Path) -> list[str]:
@@ -38,7 +39,7 @@ def test_every_plugin_has_a_contract_suite():
         member
         for path in Path(__file__).parent.glob("test_*.py")
         for member in vars(importlib.import_module(f"tests.contract.{path.stem}")).values()
-        if isinstance(member, type) and issubclass(member, PluginContract) and member.__name__.startswith("Test")
+        if isinstance(member, type) and issubclass(member, SUITES) and member.__name__.startswith("Test")
     ]
     assert ours
     assert set() == ours - {suite.subject for suite in suites}

@@ -32,6 +32,8 @@ def config_of(stored: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class TestWandbBackendOffline(BackendContract):
+    subject = WandbBackend
+
     @pytest.fixture
     def backend(self):
         return WandbBackend()
@@ -76,6 +78,8 @@ class TestWandbBackendOffline(BackendContract):
 
 
 class TestWandbBackendOnline(BackendContract):
+    subject = WandbBackend
+
     @pytest.fixture
     def service(self):
         with WandbService() as service:
