@@ -17,7 +17,8 @@ import pytest
 
 from tests.backends.clearml_service import ClearMLService
 from tracelet import Experiment
-from tracelet.backends import _clearml_api, clearml_backend
+from tracelet.backends import clearml_backend
+from tracelet.backends._clearml import api
 from tracelet.backends.clearml_backend import ClearMLBackend
 from tracelet.core.changes import ChangeKind
 from tracelet.core.records import (
@@ -128,7 +129,7 @@ def test_the_true_names_of_a_run_with_too_many_are_kept_up_to_a_limit(
 def test_a_batch_that_is_too_large_for_one_request_goes_in_pieces(
     run: Run, service: ClearMLService, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(_clearml_api, "_MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(api, "_MAX_BODY_BYTES", 1000)
     run([record("a", float(step), step=step) for step in range(20)])
     assert list(range(20)) == [event["iter"] for event in service.events.values()]
     assert 2 < service.calls.count("events.add_batch") < 20

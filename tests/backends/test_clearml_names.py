@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.backends.clearml_service import event_id
-from tracelet.backends._clearml_names import (
+from tracelet.backends._clearml.names import (
     GENERAL,
     curve,
     is_plain_curve,

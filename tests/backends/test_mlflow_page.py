@@ -10,7 +10,7 @@ import pytest
 
 from tests.backends.mlflow_support import QUIET
 from tests.docs.test_pages import ROOT, snippets
-from tracelet.backends._mlflow_settings import MLflowSettings
+from tracelet.backends._mlflow.settings import MLflowSettings
 
 PAGE = "docs/backends/mlflow.md"
 pytestmark = QUIET

@@ -148,7 +148,7 @@ def test_server_and_database_that_are_not_there_are_waited_for(make_remote: Call
 OPENING = """
 import sys
 import mlflow.store.tracking.sqlalchemy_store
-from tracelet.backends._mlflow_store import StoreApi
+from tracelet.backends._mlflow.store import StoreApi
 print("ready", flush=True)
 sys.stdin.readline()
 StoreApi(sys.argv[1])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.backends.clearml_service import ClearMLService, blocked, session_events
-from tracelet.backends._clearml_names import NAMES, name_of_curve, name_of_parameter
+from tracelet.backends._clearml.names import NAMES, name_of_curve, name_of_parameter
 from tracelet.backends.clearml_backend import ClearMLBackend
 from tracelet.testing import BackendContract
 from tracelet.testing.backend_contract import TIME_S, scalar

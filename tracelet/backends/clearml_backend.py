@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 from tracelet.backends._base import RunFacts
-from tracelet.backends._clearml_names import NAMES, curve
-from tracelet.backends._clearml_offline import OfflineSession
-from tracelet.backends._clearml_online import OnlineTask
-from tracelet.backends._clearml_records import Parcel
-from tracelet.backends._clearml_settings import ClearMLSettings, connection
-from tracelet.backends._clearml_task import ClearMLTask
+from tracelet.backends._clearml.names import NAMES, curve
+from tracelet.backends._clearml.offline import OfflineSession
+from tracelet.backends._clearml.online import OnlineTask
+from tracelet.backends._clearml.records import Parcel
+from tracelet.backends._clearml.settings import ClearMLSettings, connection
+from tracelet.backends._clearml.task import ClearMLTask
 from tracelet.core.changes import Change, StoredPoint
 from tracelet.core.plugins import BackendPlugin, PluginMetadata, PluginType
 from tracelet.core.records import STATUS_NAME, MetricData, MetricType

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
 
 from tracelet.backends._base import RunFacts
-from tracelet.backends._mlflow_api import (
+from tracelet.backends._mlflow.api import (
     ENDED,
     FEATURE,
     MlflowApi,
@@ -24,12 +24,12 @@ from tracelet.backends._mlflow_api import (
     is_server,
     without_credentials,
 )
-from tracelet.backends._mlflow_artifacts import Artifacts
-from tracelet.backends._mlflow_mapped import Mapped
-from tracelet.backends._mlflow_records import mapped
-from tracelet.backends._mlflow_request import KnownRun, Request
-from tracelet.backends._mlflow_run import get_active_run, open_run, read_series
-from tracelet.backends._mlflow_settings import MLflowSettings, choose_tracking_uri
+from tracelet.backends._mlflow.artifacts import Artifacts
+from tracelet.backends._mlflow.mapped import Mapped
+from tracelet.backends._mlflow.records import mapped
+from tracelet.backends._mlflow.request import KnownRun, Request
+from tracelet.backends._mlflow.run import get_active_run, open_run, read_series
+from tracelet.backends._mlflow.settings import MLflowSettings, choose_tracking_uri
 from tracelet.core.changes import Change, StoredPoint
 from tracelet.core.plugins import BackendPlugin, PluginMetadata, PluginType
 from tracelet.core.records import MetricData

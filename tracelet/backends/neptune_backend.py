@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from tracelet.backends._base import RunFacts
-from tracelet.backends._neptune_client import FEATURE, fork_guard
-from tracelet.backends._neptune_fields import Field
-from tracelet.backends._neptune_paths import NeptunePaths
-from tracelet.backends._neptune_records import fields_of, status_fields
-from tracelet.backends._neptune_session import NeptuneSession
-from tracelet.backends._neptune_settings import NeptuneSettings
-from tracelet.backends._neptune_writer import NeptuneWriter
+from tracelet.backends._neptune.client import FEATURE, fork_guard
+from tracelet.backends._neptune.fields import Field
+from tracelet.backends._neptune.paths import NeptunePaths
+from tracelet.backends._neptune.records import fields_of, status_fields
+from tracelet.backends._neptune.session import NeptuneSession
+from tracelet.backends._neptune.settings import NeptuneSettings
+from tracelet.backends._neptune.writer import NeptuneWriter
 from tracelet.core.changes import Change
 from tracelet.core.plugins import BackendPlugin, PluginMetadata, PluginType
 from tracelet.core.records import DESCRIPTION_NAME, STATUS_NAME, MetricData

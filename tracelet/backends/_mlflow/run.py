@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from tracelet.backends._base import RunFacts
-from tracelet.backends._mlflow_api import MAX_FLOAT, RUN_UUID_TAG, MlflowApi, RefusalError, RemoteRun
-from tracelet.backends._mlflow_names import KEYS, MAX_TAG_CHARS, TITLES, cut, storable
+from tracelet.backends._mlflow.api import MAX_FLOAT, RUN_UUID_TAG, MlflowApi, RefusalError, RemoteRun
+from tracelet.backends._mlflow.names import KEYS, MAX_TAG_CHARS, TITLES, cut, storable
 from tracelet.core.changes import StoredPoint
 from tracelet.delivery.state import RemoteState
 from tracelet.errors import PermanentError, RetryableError

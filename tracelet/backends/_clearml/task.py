@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tracelet.backends._base import RunFacts
-from tracelet.backends._clearml_names import PROPERTIES
-from tracelet.backends._clearml_records import Artifact, Sample
-from tracelet.backends._clearml_settings import ClearMLSettings
+from tracelet.backends._clearml.names import PROPERTIES
+from tracelet.backends._clearml.records import Artifact, Sample
+from tracelet.backends._clearml.settings import ClearMLSettings
 from tracelet.core.changes import StoredPoint
 from tracelet.errors import RejectedError
 

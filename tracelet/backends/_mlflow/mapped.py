@@ -1,4 +1,4 @@
-"""What a record becomes in MLflow: plain values, which `_mlflow_records` makes. For any thread."""
+"""What a record becomes in MLflow: plain values, which `_mlflow.records` makes. For any thread."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
-from tracelet.backends._mlflow_api import Point
-from tracelet.backends._mlflow_names import MAX_TAG_CHARS, cut, mark, storable
+from tracelet.backends._mlflow.api import Point
+from tracelet.backends._mlflow.names import MAX_TAG_CHARS, cut, mark, storable
 from tracelet.core.changes import Change, ChangeKind
 from tracelet.core.records import MetricData
 

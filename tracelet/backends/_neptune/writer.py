@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-from tracelet.backends._neptune_fields import Field, FieldKind, name_of
-from tracelet.backends._neptune_paths import NeptunePaths
+from tracelet.backends._neptune.fields import Field, FieldKind, name_of
+from tracelet.backends._neptune.paths import NeptunePaths
 from tracelet.core.records import MetricData
 from tracelet.journal.directory import make_private_directory, write_atomically
 

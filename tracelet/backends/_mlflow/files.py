@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from tracelet.backends._mlflow_mapped import Mapped, Show, Upload, not_storable, renamed, time_ms_of
-from tracelet.backends._mlflow_names import (
+from tracelet.backends._mlflow.mapped import Mapped, Show, Upload, not_storable, renamed, time_ms_of
+from tracelet.backends._mlflow.names import (
     MAX_TAG_CHARS,
     cut,
     digest_of,

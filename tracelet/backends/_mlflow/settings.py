@@ -8,7 +8,7 @@ from typing import Final, final
 from pydantic import PositiveFloat, SecretStr
 
 from tracelet.backends._base import BackendSettings
-from tracelet.backends._mlflow_api import FEATURE
+from tracelet.backends._mlflow.api import FEATURE
 from tracelet.utils.imports import require
 
 _SQLITE: Final = "sqlite:///"

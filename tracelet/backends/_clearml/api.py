@@ -21,7 +21,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, Final, final
 
-from tracelet.backends._clearml_settings import Connection
+from tracelet.backends._clearml.settings import Connection
 from tracelet.errors import PermanentError, RejectedError, RetryableError
 from tracelet.utils.imports import require
 

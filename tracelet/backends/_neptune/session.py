@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from tracelet.backends._base import RunFacts
-from tracelet.backends._neptune_client import folder_of, fork_guard, open_run, quiet, require_answer
-from tracelet.backends._neptune_queue import append_queue, is_acknowledged
-from tracelet.backends._neptune_settings import NeptuneSettings
+from tracelet.backends._neptune.client import folder_of, fork_guard, open_run, quiet, require_answer
+from tracelet.backends._neptune.queue import append_queue, is_acknowledged
+from tracelet.backends._neptune.settings import NeptuneSettings
 from tracelet.delivery.state import RemoteState
 from tracelet.errors import RetryableError
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from tracelet.backends._neptune_fields import MAX_POINT_CHARS, MAX_TEXT_CHARS, Field, FieldKind, fixed
+from tracelet.backends._neptune.fields import MAX_POINT_CHARS, MAX_TEXT_CHARS, Field, FieldKind, fixed
 from tracelet.core.changes import Change, ChangeKind
 from tracelet.core.records import (
     DEFINE_PREFIX,

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from tracelet.backends._mlflow_api import MAX_FLOAT, Point
-from tracelet.backends._mlflow_files import artifact, histogram, media, table, text_file
-from tracelet.backends._mlflow_mapped import Mapped, Upload, not_storable, renamed, time_ms_of
-from tracelet.backends._mlflow_names import (
+from tracelet.backends._mlflow.api import MAX_FLOAT, Point
+from tracelet.backends._mlflow.files import artifact, histogram, media, table, text_file
+from tracelet.backends._mlflow.mapped import Mapped, Upload, not_storable, renamed, time_ms_of
+from tracelet.backends._mlflow.names import (
     KEYS,
     MAX_PARAM_CHARS,
     MAX_TAG_CHARS,

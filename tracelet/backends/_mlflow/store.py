@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, final
 from urllib.parse import urlsplit
 
-from tracelet.backends._mlflow_api import (
+from tracelet.backends._mlflow.api import (
     FEATURE,
     HISTORY_PAGE,
     RUN_UUID_TAG,

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, final
 
-from tracelet.backends import _clearml_plots as plots
-from tracelet.backends._clearml_names import (
+from tracelet.backends._clearml import plots
+from tracelet.backends._clearml.names import (
     NAMES,
     PROPERTIES,
     curve,

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from tracelet.backends._base import RunFacts
-from tracelet.backends._clearml_api import ApiError, ClearMLApi
-from tracelet.backends._clearml_names import PROPERTIES
-from tracelet.backends._clearml_settings import ClearMLSettings, Connection
-from tracelet.backends._clearml_task import RUN_PROPERTY, ClearMLTask
+from tracelet.backends._clearml.api import ApiError, ClearMLApi
+from tracelet.backends._clearml.names import PROPERTIES
+from tracelet.backends._clearml.settings import ClearMLSettings, Connection
+from tracelet.backends._clearml.task import RUN_PROPERTY, ClearMLTask
 from tracelet.core.changes import StoredPoint
 from tracelet.delivery.state import RemoteState
 from tracelet.errors import PermanentError, RetryableError

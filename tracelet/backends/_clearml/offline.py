@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from tracelet.backends._base import RunFacts
-from tracelet.backends._clearml_names import PROPERTIES
-from tracelet.backends._clearml_settings import ClearMLSettings
-from tracelet.backends._clearml_task import STATUS_PROPERTY, ClearMLTask
+from tracelet.backends._clearml.names import PROPERTIES
+from tracelet.backends._clearml.settings import ClearMLSettings
+from tracelet.backends._clearml.task import STATUS_PROPERTY, ClearMLTask
 from tracelet.core.changes import StoredPoint
 from tracelet.journal.directory import make_private_directory, write_atomically
 

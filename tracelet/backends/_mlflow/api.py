@@ -135,7 +135,7 @@ def connect(uri: str, timeout_s: float) -> MlflowApi:
         uri: As MLflow's users write it, with an absolute path where it is a file's.
         timeout_s: How long a server may be silent.
     """
-    from tracelet.backends._mlflow_rest import RestApi
-    from tracelet.backends._mlflow_store import StoreApi
+    from tracelet.backends._mlflow.rest import RestApi
+    from tracelet.backends._mlflow.store import StoreApi
 
     return RestApi(uri, timeout_s) if is_server(uri) else StoreApi(uri)

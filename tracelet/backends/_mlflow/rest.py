@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
-from tracelet.backends._mlflow_api import (
+from tracelet.backends._mlflow.api import (
     FEATURE,
     HISTORY_PAGE,
     RUN_UUID_TAG,

@@ -13,10 +13,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, final
 from urllib.parse import urlsplit
 
-from tracelet.backends._mlflow_api import ServerFaultError, failure_of, is_server
-from tracelet.backends._mlflow_mapped import Show, Upload
-from tracelet.backends._mlflow_names import path_of
-from tracelet.backends._mlflow_rest import RestApi
+from tracelet.backends._mlflow.api import ServerFaultError, failure_of, is_server
+from tracelet.backends._mlflow.mapped import Show, Upload
+from tracelet.backends._mlflow.names import path_of
+from tracelet.backends._mlflow.rest import RestApi
 from tracelet.errors import RejectedError
 
 _SERVICE: Final = "/api/2.0/mlflow-artifacts/artifacts"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any, Final, final
 
-from tracelet.backends._mlflow_api import MlflowApi, Point, RemoteRun
-from tracelet.backends._mlflow_mapped import Mapped, Show
-from tracelet.backends._mlflow_names import KEYS, MAX_TAG_CHARS, mark
+from tracelet.backends._mlflow.api import MlflowApi, Point, RemoteRun
+from tracelet.backends._mlflow.mapped import Mapped, Show
+from tracelet.backends._mlflow.names import KEYS, MAX_TAG_CHARS, mark
 
 _MAX_THINGS: Final = 1_000
 _MAX_PARAMS_AND_TAGS: Final = 100  # Of each; together, so that a parameter may become a tag.

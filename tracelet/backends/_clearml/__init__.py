@@ -1,0 +1,1 @@
+"""The parts of the ClearML backend; nothing here is for others."""

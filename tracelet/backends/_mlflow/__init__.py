@@ -1,0 +1,1 @@
+"""The parts of the MLflow backend; nothing here is for others."""

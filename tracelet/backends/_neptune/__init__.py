@@ -1,0 +1,1 @@
+"""The parts of the Neptune backend; nothing here is for others."""
