@@ -149,6 +149,30 @@ class PostgresServer:
         """End it at once; `start` brings it back with its data."""
         self._run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
 
+    @contextlib.contextmanager
+    def down(self) -> Iterator[None]:
+        """It is ended at once, and started again afterwards."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """It takes connections, and does not answer."""
+        assert self._folder is not None
+        first = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(first, signal.SIGSTOP)
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        for child in children:  # Each is a process group of its own.
+            os.kill(int(child), signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in (first, *map(int, children)):
+                os.kill(process, signal.SIGCONT)
+
     def _run(self, program: str, *arguments: str) -> None:
         assert self._folder is not None
         places = [*Path("/usr/lib/postgresql").glob("*/bin"), *map(Path, os.get_exec_path())]

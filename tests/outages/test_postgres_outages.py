@@ -1,0 +1,42 @@
+"""The database behind a live MLflow server goes away, and comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.backends.mlflow_server import MlflowServer, PostgresServer
+from tests.backends.mlflow_support import QUIET
+from tests.outages.conftest import Start
+from tests.outages.support import BOTH, assert_complete, assert_undisturbed
+
+pytestmark = QUIET
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[PostgresServer]:
+    with PostgresServer() as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def server(database: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    with MlflowServer(tmp_path_factory.mktemp("mlflow-on-postgres"), database.uri) as server:
+        yield server
+
+
+@pytest.mark.parametrize("outage", [PostgresServer.down, PostgresServer.paused])
+def test_database_that_is_away_for_a_while_has_everything_once(database, server, start: Start, outage):
+    trainings = [start(mlflow__tracking_uri=server.uri, delivery=delivery, mlflow__timeout_s=3) for delivery in BOTH]
+    for training in trainings:
+        training.wait_for_more(500)
+    with outage(database):
+        for training in trainings:
+            training.wait_for_trouble()
+            training.wait_for_trouble()
+    for training in trainings:
+        training.wait_for_more()
+        costs = training.finish()
+        assert_undisturbed(costs)
+        assert_complete(server.uri, training.run_dir, steps=costs.steps)
