@@ -18,7 +18,7 @@ import pytest
 from tests.backends import wandb_files
 from tests.backends.wandb_service import KEY, WandbService, core_of, kill_core
 from tracelet import Experiment
-from tracelet.backends._wandb_log import TransactionLog
+from tracelet.backends._wandb.log import TransactionLog
 from tracelet.backends.wandb_backend import WandbBackend
 from tracelet.core.changes import ChangeKind
 from tracelet.core.records import (

@@ -83,7 +83,7 @@ def messages(file: Path) -> Iterator[Any]:
 
 def points(stored: Stored, names: dict[str, str] | None = None) -> list[tuple[Any, ...]]:
     """`(name, step, value, time in s)` of every number, with the names as they were logged."""
-    from tracelet.backends._wandb_mapping import series_name
+    from tracelet.backends._wandb.mapping import series_name
 
     own = ("_", "tracelet/step", "tracelet/axis/")
     found = []

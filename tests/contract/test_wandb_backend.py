@@ -13,7 +13,7 @@ import pytest
 
 from tests.backends import wandb_files
 from tests.backends.wandb_service import KEY, WandbService, kill_core
-from tracelet.backends._wandb_mapping import series_name
+from tracelet.backends._wandb.mapping import series_name
 from tracelet.backends.wandb_backend import WandbBackend
 from tracelet.testing import BackendContract
 

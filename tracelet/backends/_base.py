@@ -24,11 +24,12 @@ class RunFacts:
     run_created_s: float
     run_dir: Path
     state_dir: Path
+    run_program: str | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
         """The run's facts among all that `initialize` is given."""
-        return cls(**{field.name: config[field.name] for field in fields(cls)})
+        return cls(**{field.name: config[field.name] for field in fields(cls) if field.name in config})
 
 
 class BackendSettings(BaseModel):

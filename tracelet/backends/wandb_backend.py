@@ -9,16 +9,15 @@ brings them to the service, and what it could not bring is sent at the next star
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, final
 
 from pydantic import Field, SecretStr
 
-from tracelet.backends import _wandb_mapping as mapping
 from tracelet.backends._base import BackendSettings, RunFacts
-from tracelet.backends._wandb_process import WandbProcess
+from tracelet.backends._wandb import mapping
+from tracelet.backends._wandb.process import WandbProcess
 from tracelet.core.changes import Change, StoredPoint
 from tracelet.core.plugins import BackendPlugin, PluginMetadata, PluginType
 from tracelet.core.records import MetricData
@@ -86,7 +85,7 @@ class WandbBackend(BackendPlugin):
         settings, facts = WandbSettings.parse("wandb", config), RunFacts.of(config)
         names = ("run_name", "run_uuid", "run_project", "state_dir")
         told = {name: str(getattr(facts, name)) for name in names}
-        program = Path(sys.argv[0]).name or None  # Else W&B would show that of the SDK's process.
+        program = Path(facts.run_program).name if facts.run_program else None  # Else it would be the SDK's process.
         self._given = {"facts": {**told, "program": program}, "settings": settings.revealed()}
 
     def start(self) -> None:
@@ -167,7 +166,7 @@ class WandbBackend(BackendPlugin):
 
 
 def _fields(metric: MetricData) -> list[Any]:
-    """A record for `_wandb_serve`, which makes a `MetricData` of it again."""
+    """A record for `_wandb.serve`, which makes a `MetricData` of it again."""
     value = os.fspath(metric.value) if isinstance(metric.value, os.PathLike) else metric.value
     details = None if metric.metadata is None else dict(metric.metadata)
     return [metric.name, value, metric.type.value, metric.iteration, metric.timestamp, metric.source, details]

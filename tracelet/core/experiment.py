@@ -32,8 +32,8 @@ from tracelet.core.records import GIT_COMMIT_NAME, STATUS_NAME, MetricData, Metr
 from tracelet.core.sidecar import DeliveryOrder
 from tracelet.errors import ExperimentStateError, PluginContractError, RunExistsError, RunNotFoundError, UsageError
 from tracelet.journal.directory import RunDirectory, new_run_id
-from tracelet.journal.format import IDENTITY_FILE, writer_of_log
-from tracelet.journal.reader import first_line
+from tracelet.journal.format import IDENTITY_FILE
+from tracelet.journal.reader import first_lines
 from tracelet.journal.status import RunStatus
 from tracelet.journal.writer import JournalWriter, WriterRole
 from tracelet.utils.git import head_commit
@@ -478,12 +478,8 @@ def _resume_mode(resume: Resume | bool | None, run_id: str | None) -> Resume:
 
 def _attempts(directory: Path) -> int:
     """How many attempts a run has had so far."""
-    try:
-        names = os.listdir(directory)
-    except OSError:  # Most often there is none yet; anything else the journal reports.
-        return 0
-    lines = (first_line(directory / name) or {} for name in names if writer_of_log(name))
-    return max((line["attempt"] for line in lines if isinstance(line.get("attempt"), int)), default=0)
+    found = (line.get("attempt") for line in first_lines(directory))
+    return max((attempt for attempt in found if isinstance(attempt, int)), default=0)
 
 
 # -- the end of the process --------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from tracelet.core.sidecar import DeliveryOrder, Sidecar
 from tracelet.delivery.worker import DRAIN_ATTEMPTS, DeliveryWorker
 from tracelet.errors import PluginContractError, SettingsError, TraceletError, UsageError
 from tracelet.journal.directory import RunDirectory, delivery_directory
+from tracelet.journal.reader import first_lines
 from tracelet.utils.text import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -350,12 +351,14 @@ class DataFlowOrchestrator:
 def facts_of(run: RunDirectory, plugin: str) -> dict[str, Any]:
     """What the run is, for the `initialize` of a plug-in."""
     identity = run.identity
+    programs = [line.get("program") for line in first_lines(run.path) if line.get("role") == "main"]
     return {
         "run_name": identity.name,
         "run_id": identity.run_id,
         "run_uuid": identity.uuid,
         "run_project": identity.project,
         "run_created_s": identity.created_ns / 1e9,
+        "run_program": programs[-1] if programs else None,
         "run_dir": run.path,
         "state_dir": delivery_directory(run.path, plugin),
     }

@@ -471,6 +471,16 @@ class JournalReader:
         return born if isinstance(born, int) else 0
 
 
+def first_lines(directory: Path) -> list[dict[str, Any]]:
+    """Who has written a run: the first line of each log that can be read, the oldest writer first."""
+    try:
+        names = os.listdir(directory)
+    except OSError:  # Most often there is none yet.
+        return []
+    lines = (first_line(directory / name) or {} for name in names if writer_of_log(name))
+    return sorted(lines, key=lambda line: line["time_ns"] if isinstance(line.get("time_ns"), int) else 0)
+
+
 def first_line(log: Path) -> dict[str, Any] | None:
     """The fields of a log's first line, which says who writes; None where it can't be read."""
     try:

@@ -18,6 +18,7 @@ import itertools
 import logging
 import math
 import os
+import sys
 import threading
 import time
 import uuid
@@ -372,7 +373,8 @@ class JournalWriter:
         try:
             fields = {"format": FORMAT_VERSION, "run": self.run.identity.uuid, "writer": self.id, "role": self._role}
             fields |= {"parent": self._parent, "attempt": self._attempt, "rank": self._rank, "time_ns": _time_ns()}
-            first = self._line("writer", fields | {"process": ProcessIdentity.own().fields()})
+            fields |= {"process": ProcessIdentity.own().fields(), "program": sys.argv[0] if sys.argv else ""}
+            first = self._line("writer", fields)
             write_whole(log, first + b"".join(map(self._series_line, tuple(self.series.values()))))
             os.rename(temporary, path)  # Readers see a log only with its first line whole.
         except BaseException:  # Also for Ctrl-C.

@@ -55,7 +55,8 @@ class PluginContract(ABC):
         facts = {"run_name": "contract", "run_id": "run1", "run_project": "contract", "run_uuid": uuid.uuid4().hex}
         places = {"run_dir": run_dir, "state_dir": state_dir}
         interval = {"interval": 1.0} if self.kind is PluginType.COLLECTOR else {}
-        return {**facts, **places, "run_created_s": 1_750_000_000.0, **interval, **config}
+        origin = {"run_created_s": 1_750_000_000.0, "run_program": "/home/me/train.py"}
+        return {**facts, **origin, **places, **interval, **config}
 
     @pytest.fixture
     def on_worker(self) -> Iterator[OnWorker]:

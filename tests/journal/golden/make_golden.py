@@ -32,6 +32,7 @@ def write_golden(path: Path) -> None:
         mock.patch("time.time_ns", times.__next__),
         mock.patch("uuid.uuid4", side_effect=(uuid.UUID(int=number) for number in itertools.count(1))),
         mock.patch("os.getpid", return_value=PROCESS.pid),
+        mock.patch("sys.argv", ["train.py"]),
         mock.patch.object(ProcessIdentity, "own", return_value=PROCESS),
     ):
         for attempt in (1, 2):

@@ -11,7 +11,6 @@ import getpass
 import logging
 import math
 import os
-import sys
 from pathlib import Path
 
 from tracelet.backends._base import RunFacts
@@ -88,13 +87,12 @@ def _experiment_id(api: MlflowApi, experiment: str | None, project: str) -> str:
 
 
 def _create(api: MlflowApi, facts: RunFacts, experiment_id: str) -> RemoteRun:
-    script = Path(sys.argv[0]).name
     tags = {RUN_UUID_TAG: facts.run_uuid, "tracelet.run_id": facts.run_id, "mlflow.source.type": "LOCAL"}
     name = TITLES.escape(facts.run_name)
     if name != facts.run_name:
         tags["tracelet.run_name"] = facts.run_name
-    if script != "tracelet":  # `tracelet sync` is not what made the run.
-        tags["mlflow.source.name"] = script
+    if facts.run_program:
+        tags["mlflow.source.name"] = Path(facts.run_program).name
     try:
         tags["mlflow.user"] = getpass.getuser()
     except (OSError, KeyError) as error:  # A container's user may have no name.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, final
 
-from tracelet.backends._wandb_mapping import AXIS_PREFIX, STEP_KEY
+from tracelet.backends._wandb.mapping import AXIS_PREFIX, STEP_KEY
 
 _SAME_TIME_S: Final = 0.0005  # Values of a step that are no further apart share a row: each keeps its millisecond.
 

@@ -44,7 +44,7 @@ class WandbProcess:
         defaults = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_DATA_DIR": state_dir}
         self._process = subprocess.Popen(
             # -P: nothing in the working directory, such as the `wandb/` there, may stand in for a module.
-            [sys.executable, "-P", "-m", "tracelet.backends._wandb_serve"],
+            [sys.executable, "-P", "-m", "tracelet.backends._wandb.serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -59,7 +59,7 @@ class WandbProcess:
         return self._process.pid
 
     def call(self, name: str, **arguments: Any) -> Any:
-        """Call one of `_wandb_serve`'s, and wait for what it gives.
+        """Call one of `_wandb.serve`'s, and wait for what it gives.
 
         Raises:
             PermanentError, MissingDependencyError: As it raised them.

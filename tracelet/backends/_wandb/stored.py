@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tracelet.backends import _wandb_mapping as mapping
-from tracelet.backends._wandb_log import TransactionLog
+from tracelet.backends._wandb import mapping
+from tracelet.backends._wandb.log import TransactionLog
 from tracelet.delivery.state import RemoteState
 from tracelet.utils.imports import require
 

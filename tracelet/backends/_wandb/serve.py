@@ -1,6 +1,6 @@
-"""The process in which the SDK of Weights & Biases runs: `python -m tracelet.backends._wandb_serve`.
+"""The process in which the SDK of Weights & Biases runs: `python -m tracelet.backends._wandb.serve`.
 
-Answers the calls of `_wandb_process`, one line of JSON each, one after the other on the main thread. The end of the
+Answers the calls of `_wandb.process`, one line of JSON each, one after the other on the main thread. The end of the
 input without `close` means that the caller is gone: what W&B has is brought out, and the run is not marked as ended.
 """
 
@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
-from tracelet.backends._wandb_run import WandbRun
-from tracelet.backends._wandb_stored import read_back
+from tracelet.backends._wandb.run import WandbRun
+from tracelet.backends._wandb.stored import read_back
 from tracelet.core.records import MetricData, MetricType
 
 

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tracelet.backends import _wandb_mapping as mapping
+from tracelet.backends._wandb import mapping
 from tracelet.core.records import MetricData, MetricType
 from tracelet.errors import RejectedError
 from tracelet.utils.imports import require

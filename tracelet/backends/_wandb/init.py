@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tracelet.backends import _wandb_mapping as mapping
+from tracelet.backends._wandb import mapping
 from tracelet.errors import PermanentError
 
 _FLUSH_INTERVAL_S: Final = 0.01  # Of wandb-core to its file; 15 s is its default. It costs 1 % of a processor.

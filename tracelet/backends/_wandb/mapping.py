@@ -1,6 +1,6 @@
 """What becomes of a record in Weights & Biases: keys, forms, and what is lost. Pure functions, for any thread.
 
-`WandbBackend.plan` asks on the user's side, `_wandb_run` delivers in the SDK's process: both with what is here, so that
+`WandbBackend.plan` asks on the user's side, `_wandb.run` delivers in the SDK's process: both with what is here, so that
 they can't disagree.
 """
 

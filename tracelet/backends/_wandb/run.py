@@ -1,4 +1,4 @@
-"""A run of Weights & Biases, in the process that is the SDK's alone: see `_wandb_process` for who calls it, and how.
+"""A run of Weights & Biases, in the process that is the SDK's alone: see `_wandb.process` for who calls it, and how.
 
 All calls come on that process's main thread, in the order `WandbRun()`, `handle`…, `close`. The
 guarantee: when `handle` returns, its records are in the run's `.wandb` file, and so in the kernel's hands.
@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
-from tracelet.backends import _wandb_mapping as mapping
-from tracelet.backends._wandb_init import open_run
-from tracelet.backends._wandb_log import TransactionLog
-from tracelet.backends._wandb_mapping import AXIS_PREFIX, STEP_KEY, Form
-from tracelet.backends._wandb_media import artifact, media
-from tracelet.backends._wandb_rows import Rows
-from tracelet.backends._wandb_stored import history
+from tracelet.backends._wandb import mapping
+from tracelet.backends._wandb.init import open_run
+from tracelet.backends._wandb.log import TransactionLog
+from tracelet.backends._wandb.mapping import AXIS_PREFIX, STEP_KEY, Form
+from tracelet.backends._wandb.media import artifact, media
+from tracelet.backends._wandb.rows import Rows
+from tracelet.backends._wandb.stored import history
 from tracelet.core.records import DEFINE_PREFIX, DESCRIPTION_NAME, GIT_COMMIT_NAME, STATUS_NAME, TAG_PREFIX, MetricData
 from tracelet.delivery.retry import Verdict, judge
 from tracelet.delivery.state import RemoteState

@@ -1,0 +1,1 @@
+"""The parts of the Weights & Biases backend; nothing here is for others."""
