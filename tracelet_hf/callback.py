@@ -1,0 +1,244 @@
+"""`TraceletCallback` for `transformers.Trainer` and everything built on it: TRL, sentence-transformers.
+
+The trainer calls, on the training thread and in every process of the training, in this order:
+    `on_init_end`         as the trainer is made; nothing is written
+    `on_train_begin`      the run begins, or goes on
+    `on_optimizer_step`, `on_step_end`, `on_log`    each step; each `logging_steps`
+    `on_log`, `on_evaluate`, `on_save`              after an evaluation; after a checkpoint
+    `on_train_end`        then maybe `on_log` and `on_predict` once more: the run takes them in
+
+Guarantee: what was logged is on the disk when the event returns. `on_train_begin` raises what the user has to mend; no
+other event raises: a fault is logged once, and the training goes on. Nothing waits for a backend or a device.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+from transformers import TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from tracelet.core.experiment import Backends, Experiment, Resume
+from tracelet.errors import TraceletError, UsageError
+from tracelet_hf.events import Link, SafeCallback, safely
+from tracelet_hf.models import LOG_MODEL, LogModel
+from tracelet_hf.recording import Recording
+from tracelet_hf.session import Session
+
+
+@final
+class TraceletCallback(SafeCallback, ExportableState):
+    """Records a training with Tracelet: `Trainer(callbacks=[TraceletCallback(project="reviews")])`.
+
+    The run begins with the first training or evaluation, and takes in all later ones. It ends with `stop()` or with the
+    program. A training that resumes from a checkpoint goes on with the run of the checkpoint.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        backend: Backends | None = None,
+        config: Any = None,
+        tags: Mapping[str, str] | Sequence[str] | None = None,
+        project: str | None = None,
+        run_id: str | None = None,
+        resume: Resume | bool | None = None,
+        *,
+        dir: str | os.PathLike[str] | None = None,
+        collectors: Sequence[str] | None = None,
+        experiment: Experiment | None = None,
+        log_model: LogModel = False,
+        all_ranks: bool = False,
+        true_loss: bool = False,
+        peak_flops_per_s: float | None = None,
+    ) -> None:
+        """Prepare a callback; nothing is written before the first training or evaluation.
+
+        Args:
+            name: The run's name, for people. None: the `run_name` of the training arguments.
+            backend: Where the run goes besides the local disk: names, instances, or several. None: the setting
+                `backend`.
+            config: Parameters of your own, beside the training arguments and the model's configuration.
+            tags: Key and value, or words.
+            project: Groups runs. None: the setting `project`.
+            run_id: Names the run, unique in its project, and wins over that of a checkpoint. None: a new one is made.
+            resume: What to do about `run_id`: `"allow"` (None), `"must"` (True) or `"never"` (False), as for
+                `Experiment`.
+            dir: Where runs are kept. None: the setting `dir`.
+            collectors: Names of collectors. None: the setting `collectors`.
+            experiment: An experiment to record into, in place of all of the above. One that you have started yourself
+                is yours to stop.
+            log_model: Which models are kept with the run: none, the one at the `"end"`, each `"checkpoint"`, or the
+                `"best"` checkpoint.
+            all_ranks: Whether each process of a distributed training records, and not the first alone. The series of
+                the others stand under `rank/1/` and so on.
+            true_loss: Whether the loss of every step is recorded as the model computed it, as `train/true_loss`, also
+                where `logging_nan_inf_filter` hides it. Costs some 3 µs a forward pass, and never waits for the device.
+            peak_flops_per_s: What one device can do, for `throughput/mfu`. None: what is known of GPUs by their names.
+
+        Raises:
+            InvalidNameError: A name is no string.
+            SettingsError: A setting is wrong.
+            UsageError: `resume` or `log_model` is none of the above, or `experiment` comes with arguments that describe
+                another one.
+        """
+        options = {
+            "name": name, "backend": backend, "config": config, "tags": tags, "project": project, "run_id": run_id,
+            "resume": resume, "dir": dir, "collectors": collectors, "rank": 0 if all_ranks else None,
+        }  # fmt: skip
+        if experiment is not None and any(value is not None for key, value in options.items() if key != "rank"):
+            raise UsageError(
+                "TraceletCallback(experiment=…) records into that experiment: give the rest to Experiment()"
+            )
+        if log_model not in LOG_MODEL:
+            raise UsageError(f"log_model is one of {', '.join(map(repr, LOG_MODEL))}, not {log_model!r}")
+        super().__init__()
+        recording = Recording(options, experiment, all_ranks=all_ranks)
+        self._session = Session(recording, log_model, peak_flops_per_s, true_loss=true_loss)
+        self.place: int | None = None
+        """Which one of its trainer's `TraceletCallback`s it is."""
+        self.saved: Mapping[str, Any] | None = None
+        """What the checkpoint says, if the trainer has made this object from one."""
+
+    # -- what users call -----------------------------------------------------------------------------------------------
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment, running: the first use starts the run.
+
+        Raises:
+            TraceletError: What `Experiment.start()` raises: a backend that is not installed, say.
+        """
+        return self._session.recording.experiment
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run. A training that resumes from a checkpoint changes it to that of the checkpoint."""
+        return self._session.recording.run_id
+
+    def stop(self, status: str = "finished") -> None:
+        """End the run now and not with the program. A later training goes on with it, as its next attempt.
+
+        Args:
+            status: `finished` or `failed`.
+
+        Raises:
+            UsageError: `status` is neither.
+        """
+        self._session.recording.stop(status)
+
+    # -- what the trainer calls ----------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: where the run is. The arguments are those of the program that resumes it."""
+        return {"args": {}, "attributes": {"saved": {**self._session.saved(), "place": self.place or 0}}}
+
+    @safely
+    def on_init_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Leave word for an object that the trainer may put in the place of this one."""
+        link = Link.of(args, state)
+        self.place = len(link.callbacks)
+        link.callbacks.append(self)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Begin the run, or go on with that of the checkpoint.
+
+        Raises:
+            TraceletError: What `Experiment.start()` raises.
+        """
+        self._take_the_place_of_the_users(args)
+        try:
+            if self._begins(args, state, given):
+                self._session.training_began(args, state, given.get("model"), given.get("optimizer"))
+        except TraceletError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as in `safely`
+            self.report("on_train_begin", error)
+
+    @safely
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Note the learning rates."""
+        self._session.optimizer_stepped(given["optimizer"])
+
+    @safely
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Note the time, the loss where it is watched, and a new best value."""
+        if self._session.recording.has_begun:
+            self._session.step_ended(args, state)
+
+    @safely
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **given: Any) -> None:
+        """Record what the trainer logs."""
+        if self._session.recording.has_begun or self._begins(args, state, given):
+            self._session.log(args, state, logs)
+
+    @safely
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Record the epoch."""
+        if self._session.recording.has_begun:
+            self._session.epoch_ended(state)
+
+    @safely
+    def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Note the time: `on_log` has recorded the metrics."""
+        self._session.evaluated(state)
+
+    @safely
+    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **given: Any) -> None:
+        """Record the metrics of a prediction, which come in no log."""
+        self.on_log(args, state, control, logs=metrics, **given)
+        self._session.pause_ended()
+
+    @safely
+    def on_save(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Keep the checkpoint, if it is one to keep."""
+        if self._session.recording.has_begun:
+            self._session.checkpoint_saved(args, state)
+        self._session.pause_ended()
+
+    @safely
+    def on_push_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Have the model card name the run."""
+        if self._session.recording.has_begun:
+            self._session.push_begins(state, given.get("model"))
+
+    @safely
+    def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Note the end of the training. The run goes on, and nobody waits for the backends."""
+        if self._session.recording.has_begun:
+            self._session.training_ended(args, state, given.get("model"), given.get("processing_class"))
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _take_the_place_of_the_users(self, args: TrainingArguments) -> None:
+        """Be one with the callback that the user has, if the trainer has made this one in its place.
+
+        `restore_callback_states_from_checkpoint` does so. The user's own has the arguments that he gave, and shows him
+        the run.
+        """
+        link = Link.in_(args)
+        if self.saved is not None and self.place is None and link is not None:
+            self.place = min(self.saved["place"], len(link.callbacks) - 1)
+            self._session = link.callbacks[self.place]._session  # noqa: SLF001 - it is one of us
+
+    def _begins(self, args: TrainingArguments, state: TrainerState, given: Mapping[str, Any]) -> bool:
+        """Begin the run; whether this process records."""
+        begun = self._session.begin(args, state, self._saved_in(state))
+        if begun:
+            try:
+                self._session.describe(args, state, given.get("model"))
+            except Exception as error:  # noqa: BLE001 - a strange model is no reason to record nothing
+                self.report("the parameters", error)
+        return begun
+
+    def _saved_in(self, state: TrainerState) -> Mapping[str, Any] | None:
+        """What this callback has left in the checkpoint that the training resumes from; None for a fresh one."""
+        if state.global_step == 0:  # Then it is the state as the trainer was made.
+            return None
+        known: Any = state.stateful_callbacks  # A dict, whatever its annotation says.
+        found = known.get(type(self).__name__, [])
+        states = found if isinstance(found, list) else [found]
+        saved = [one["attributes"]["saved"] for one in states]
+        return next((one for one in reversed(saved) if one["place"] == (self.place or 0)), None)
