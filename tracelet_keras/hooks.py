@@ -1,0 +1,241 @@
+"""The hooks of the callback.
+
+Keras calls, on the thread that trains if nothing else is said:
+    `set_params`, `set_model`                   as a `fit`, `evaluate` or `predict` begins
+    `on_train_begin`, `on_test_begin`, …        then; the first one starts the run
+    `on_epoch_begin`, `on_train_batch_begin`    for each epoch and batch
+    `on_train_batch_end`                        on JAX and torch on threads of Keras's pool, late and in any order
+    `on_test_begin`, `on_test_end`              inside an epoch for its validation, else for `evaluate`
+    `on_epoch_end`, `on_train_end`              when the pool has done all; after an exception they never come
+
+Guarantee: what Keras has given to a hook is on the disk when the hook returns. No hook waits for a backend, and the
+thread that trains turns no tensor into a number between two batches: Keras's pool does, since the callback says that it
+is `async_safe`. A fault in here is logged once and stops no training; what the user has to mend raises at the start.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from abc import ABC
+from collections.abc import Callable, Mapping
+from typing import Any, Concatenate, Final, ParamSpec
+
+import keras  # type: ignore[import-untyped]  # Keras ships no types.
+
+from tracelet_keras import facts
+from tracelet_keras.gradients import GradientNorms
+from tracelet_keras.progress import Progress
+from tracelet_keras.run import TrainingRun
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+
+_FIT: Final = {"epochs": "epochs", "steps": "steps_per_epoch"}  # What `fit` says of itself, and how it is recorded.
+_RATE_INTERVAL_S: Final = 1.0  # JAX takes up to 2 ms to compute a schedule: between epochs, not each step does it.
+
+
+def _safely(hook: Callable[Concatenate[RecordingHooks, P], None]) -> Callable[Concatenate[RecordingHooks, P], None]:
+    """A hook whose faults stop no training. The first one of a callback is logged."""
+
+    @functools.wraps(hook)
+    def guarded(self: RecordingHooks, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            hook(self, *args, **kwargs)
+        except Exception:  # Of Keras, a user's metric or ours: the training goes on.
+            self._faults += 1
+            if self._faults == 1:
+                logger.exception("%s failed; the training goes on, and further faults are not logged", hook.__name__)
+
+    return guarded
+
+
+class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Keras ships no types.
+    """See the module docstring."""
+
+    async_safe = True
+
+    def __init__(
+        self, run: TrainingRun, *, every: int | None, log_model: bool, norms: GradientNorms | None, prefix: str
+    ) -> None:
+        """Prepare. `every`: record after a batch that completes so many steps; None: after epochs only."""
+        super().__init__()
+        self._run, self._every, self._log_model, self._norms, self._prefix = run, every, log_model, norms, prefix
+        self._progress = Progress()
+        self._faults = 0
+        self._begin_session()
+
+    def _begin_session(self) -> None:
+        self._is_training = False
+        self._trained: dict[str, float] = {}  # What the training of this epoch took, once it has ended.
+        self._validated: frozenset[str] = frozenset()  # The metrics that the validation of this epoch has recorded.
+        self._began_s = 0.0  # `evaluate`, a validation, or `predict`.
+        self._steps_per_execution = 1
+        self._schedules: facts.Schedules = {}
+        self._rates_at_s = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_model": None, "_schedules": {}}  # A copy gets a model where it is used.
+
+    # -- fit -----------------------------------------------------------------------------------------------------------
+
+    def set_model(self, model: keras.Model) -> None:
+        """A `fit`, `evaluate` or `predict` comes. If the last one ended with an exception, nobody has said so."""
+        if model is not self._model:
+            self._progress.forget_optimizer()
+        super().set_model(model)
+        self._begin_session()
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Start the run, or go on with it.
+
+        Raises:
+            TraceletError: What `Experiment.start()` raises: a backend that is not installed, say.
+        """
+        self._run.begin()
+        self._describe()
+        self._begin_training()
+
+    @_safely
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Find out where the training stands: another callback may have restored it."""
+        self._progress.begin_epoch(facts.steps_taken(self._model))
+        self._is_training, self._trained, self._validated = True, {}, frozenset()
+        if self._model is not None:
+            self._steps_per_execution = self._model.steps_per_execution
+            self._schedules = facts.schedules(self._model) if self._every is not None else {}
+
+    @_safely
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Record what the step before took: it ends where this one begins."""
+        step_time_s = self._progress.begin_batch(batch)
+        step = self._progress.step - 1
+        if step_time_s is not None and self._is_due(step):
+            self._run.experiment.log_metric(f"{self._prefix}train/step_time_s", step_time_s, step)
+            self._take_norm(step)
+
+    @_safely
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Record the metrics. On a thread of Keras's pool, where it has one."""
+        logs = logs or {}
+        step = self._progress.end_batch(batch, logs)
+        if self._is_due(step):
+            self._record("train", logs, step)
+            self._record_norms()
+            now_s = time.monotonic()
+            if self._schedules and now_s - self._rates_at_s >= _RATE_INTERVAL_S:
+                self._rates_at_s = now_s
+                self._record("train", facts.scheduled_rates(self._schedules, step), step)
+
+    @_safely
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Record the metrics, what the epoch took, and the validation's metrics that it has not recorded itself."""
+        self._end_epoch(logs or {}, {"epoch": float(epoch)})
+
+    @_safely
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Note the end of `fit`. A loop of one's own may have had no epochs: then it is recorded as one."""
+        if self._progress.is_open:
+            self._end_epoch(logs or self._progress.last_logs, {})
+        self._is_training = False
+        self._run.end_training()
+
+    # -- evaluate, a validation, predict -------------------------------------------------------------------------------
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Begin `evaluate` as `on_train_begin` begins `fit`; or a validation."""
+        if self._is_training:
+            self._end_training_part()
+        else:
+            self._begin_inference()
+        self._began_s = time.perf_counter()
+
+    @_safely
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Record the metrics, at the step of the training."""
+        logs = logs or {}
+        stage = "val" if self._is_training else "test"
+        self._record(stage, {**logs, "time_s": time.perf_counter() - self._began_s}, self._progress.step)
+        if self._is_training:
+            self._validated = frozenset(logs)
+
+    def on_predict_begin(self, logs: Any = None) -> None:
+        """Begin as `on_train_begin` does."""
+        if not self._is_training:
+            self._begin_inference()
+        self._began_s = time.perf_counter()
+
+    @_safely
+    def on_predict_end(self, logs: Any = None) -> None:
+        """Record what it took; predictions themselves are for `TraceletPredictions`."""
+        self._record("predict", {"time_s": time.perf_counter() - self._began_s}, self._progress.step)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    @_safely
+    def _describe(self) -> None:
+        self._run.say(facts.setting())
+        if self._log_model and self._model is not None and self._model.built:
+            self._run.say(facts.size(self._model))
+            self._run.say_text("model/summary", facts.summary(self._model))
+            self._run.say(facts.compilation(self._model))
+
+    @_safely
+    def _begin_training(self) -> None:
+        self._run.begin_training()
+        params = self.params or {}
+        self._run.say((f"fit/{name}", params[key]) for key, name in _FIT.items() if key in params)
+        self._progress.begin_epoch(facts.steps_taken(self._model))
+        self._is_training = True
+
+    def _begin_inference(self) -> None:
+        self._run.begin()
+        self._describe()
+        self._find_step()
+
+    @_safely
+    def _find_step(self) -> None:
+        if not self._progress.is_open:
+            self._progress.begin_epoch(facts.steps_taken(self._model))
+
+    @_safely
+    def _end_training_part(self) -> None:
+        """Once an epoch: before its validation, or at its end."""
+        if not self._trained:
+            self._take_norm(self._progress.step)
+            is_fit = self.params is not None and _FIT.keys() <= self.params.keys()
+            # Of one batch alone, what `train_on_batch` has left, where it is no `fit`.
+            samples = facts.samples_seen(self._model) if is_fit else 0.0  # It waits for the last step.
+            self._trained = self._progress.took(samples)
+
+    def _end_epoch(self, logs: Mapping[str, Any], more: Mapping[str, float]) -> None:
+        self._end_training_part()
+        step = self._progress.step
+        known = self._progress.last_logs if self._is_due(step) else {}
+        training = {name: value for name, value in logs.items() if not name.startswith("val_")}
+        validation = {name.removeprefix("val_"): logs[name] for name in logs.keys() - training.keys()}
+        news = {name: value for name, value in training.items() if known.get(name) != value}
+        self._record("train", {**dict(facts.optimizer_state(self._model)), **self._trained, **news}, step)
+        self._record("val", {name: validation[name] for name in validation.keys() - self._validated}, step)
+        self._run.experiment.log_metrics({f"{self._prefix}{name}": value for name, value in more.items()}, step)
+        self._record_norms()
+        self._progress.end_epoch(facts.steps_taken(self._model))
+
+    def _is_due(self, step: int) -> bool:
+        """Whether one of the steps that were executed together, of which this is the last, is to be recorded."""
+        every = self._every
+        return every is not None and step // every > (step - self._steps_per_execution) // every
+
+    def _record(self, stage: str, metrics: Mapping[str, Any], step: int) -> None:
+        named = {f"{self._prefix}{stage}/{name}": value for name, value in metrics.items()}
+        self._run.experiment.log_metrics(named, step)
+
+    def _take_norm(self, step: int) -> None:
+        if self._norms is not None and self._model is not None and self._is_due(step):
+            self._norms.take(step, self._model)
+
+    def _record_norms(self) -> None:
+        for step, norm in () if self._norms is None else self._norms.taken():
+            self._record("train", {"grad_norm": norm}, step)
