@@ -39,6 +39,7 @@ def start(trainings: None, tmp_path: Path) -> Iterator[Start]:
     yield begin
     for training in made:
         training.kill()
+        training.end_delivery()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -105,6 +106,12 @@ class Training:
         self._process.kill()
         self._process.join()
 
+    def end_delivery(self) -> None:
+        """End a delivery process that goes on, where a test has failed."""
+        pid = self.report.pid
+        if pid is not None and b"sidecar_main" in _command(pid):
+            os.kill(pid, signal.SIGKILL)
+
     def sync(self, *other_runs: str, **settings: object) -> list[dict[str, Any]]:
         """`tracelet sync`, as its user types it; gives what it prints of each run."""
         command = [Path(sys.executable).with_name("tracelet"), "sync", self.run_id, *other_runs, "--to", self.backend]
@@ -115,6 +122,13 @@ class Training:
         assert 0 == done.returncode, done.stdout + done.stderr
         rows: list[dict[str, Any]] = json.loads(done.stdout)
         return rows
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # It is gone.
+        return b""
 
 
 def assert_undisturbed(costs: Costs) -> None:

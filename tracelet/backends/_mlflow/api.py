@@ -6,6 +6,7 @@ is one try; delivery does the retries.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, final
@@ -21,6 +22,10 @@ MAX_FLOAT: Final = 1.7976931348623157e308  # MLflow's infinity.
 
 _BUSY: Final = frozenset({408, 409, 425, 429, 499})
 _TOO_LARGE: Final = 413  # Most often a proxy's answer. Half of it may pass.
+_DATABASE: Final = "BAD_REQUEST"  # MLflow's code for all errors of its database but SQLAlchemy's `OperationalError`.
+_OF_VALUES: Final = re.compile(  # In the text, after the driver's module; the first two are those of Python's DB-API.
+    r"\((?:\w+\.)+(?:DataError|IntegrityError|OverflowError|\w+(?:Violation|OutOfRange|Truncation|Character|Repertoire))\)"
+)
 
 
 class Point(NamedTuple):
@@ -98,14 +103,15 @@ class ServerFaultError(RetryableError):
 def failure(status: int, message: str, code: str | None) -> DeliveryError:
     """The error for an HTTP status, or for the one that MLflow's store would have answered with.
 
-    Only what carries MLflow's own code is taken for its judgement of the records: a proxy's error page is an outage.
+    Only what carries MLflow's own code is taken for its judgement of the records: a proxy's error page is an outage. So
+    is a database that takes no writes (after a failover, say), for which MLflow answers 400.
     """
     if status in (401, 403):
         return PermanentError(
             f"MLflow does not let us in ({status}): {message.strip()}. Set MLFLOW_TRACKING_TOKEN, or "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
-    if status >= 500:
+    if status >= 500 or (code == _DATABASE and not _OF_VALUES.search(message)):
         return ServerFaultError(f"{message} ({status})")
     if status in _BUSY or (code is None and status != _TOO_LARGE):
         return RetryableError(f"{message} ({status})")
