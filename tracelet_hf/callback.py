@@ -166,7 +166,7 @@ class TraceletCallback(SafeCallback, ExportableState):
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Note the time, the loss where it is watched, and a new best value."""
         if self._session.recording.has_begun:
-            self._session.step_ended(args, state)
+            self._session.step_ended(state)
 
     @safely
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **given: Any) -> None:

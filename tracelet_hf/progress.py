@@ -15,7 +15,7 @@ from typing import Any, Final, final
 from transformers import TrainerState, TrainingArguments
 
 from tracelet.utils.throughput import Throughput, peak_flops_per_s
-from tracelet_hf.naming import EPOCH, series_name, series_of
+from tracelet_hf.naming import EPOCH, series_name, series_of, stage_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Progress:
         self._rates: dict[str, float] = {}
         self._epoch_step: int | None = None
         self._best: float | None = None
+        self._best_name = "best/eval/loss"
         self._evaluated_step = 0
         self._has_warned = False
 
@@ -77,6 +78,9 @@ class Progress:
             values.pop(EPOCH, None)
         elif EPOCH in values:
             self._epoch_step = state.global_step
+        metric = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
+        if metric in logs:
+            self._best_name = f"best/{series_name(metric, stage_prefix(logs))}"
         if "loss" in logs:
             values |= self._speed(args, state) | self._rates
             if not (_is_finite(logs["loss"]) and _is_finite(logs.get("grad_norm"))):
@@ -92,12 +96,12 @@ class Progress:
         self._epoch_step = state.global_step
         return {EPOCH: state.epoch}
 
-    def new_best(self, args: TrainingArguments, state: TrainerState) -> tuple[dict[str, float], int] | None:
+    def new_best(self, state: TrainerState) -> tuple[dict[str, float], int] | None:
         """The series of the best value so far, and its step; None where no better one has come."""
         if state.best_metric is None or state.best_metric == self._best:
             return None
         self._best = state.best_metric
-        return {_best_name(args): state.best_metric}, self._evaluated_step
+        return {self._best_name: state.best_metric}, self._evaluated_step
 
     def true_loss(self, step: int, loss: float) -> dict[str, float]:
         """The series of the loss of a step as the model computed it."""
@@ -124,12 +128,6 @@ class Progress:
         if not self._has_warned:
             self._has_warned = True
             logger.warning("step %d: %s", step, what)
-
-
-def _best_name(args: TrainingArguments) -> str:
-    """The series of the best value of `metric_for_best_model`."""
-    metric = (args.metric_for_best_model or "loss").removeprefix("eval_")
-    return f"best/{series_name(f'eval_{metric}', None)}"
 
 
 def _is_finite(value: Any) -> bool:

@@ -65,12 +65,12 @@ class Session:
         """The optimizer has made its step; the scheduler has not."""
         self._progress.optimizer_stepped(optimizer)
 
-    def step_ended(self, args: TrainingArguments, state: TrainerState) -> None:
+    def step_ended(self, state: TrainerState) -> None:
         """A step has ended, and its log and evaluation are to come."""
         self._progress.step_ended()
         if self._losses is not None:
             self._losses.step_ended(state.global_step)
-        self._log_best(args, state)
+        self._log_best(state)
 
     def epoch_ended(self, state: TrainerState) -> None:
         """An epoch has ended."""
@@ -94,7 +94,7 @@ class Session:
 
     def checkpoint_saved(self, args: TrainingArguments, state: TrainerState) -> None:
         """Keep a checkpoint, on the first rank."""
-        self._log_best(args, state)
+        self._log_best(state)
         if state.is_world_process_zero:
             self._models.checkpoint_saved(self.recording.experiment, args, state)
 
@@ -103,7 +103,7 @@ class Session:
         self.recording.training_ended()
         if self._losses is not None:
             self._losses.detach()
-        self._log_best(args, state)
+        self._log_best(state)
         if state.is_world_process_zero:
             self._models.training_ended(self.recording.experiment, args, state, model, processing_class)
 
@@ -112,8 +112,8 @@ class Session:
         if state.is_world_process_zero and not self.recording.is_in_training:
             link_card(model, self.recording.run_id, self.recording.urls)
 
-    def _log_best(self, args: TrainingArguments, state: TrainerState) -> None:
+    def _log_best(self, state: TrainerState) -> None:
         """Record a new best value: the trainer notes it after the evaluation's own event."""
-        found = self._progress.new_best(args, state)
+        found = self._progress.new_best(state)
         if found is not None and state.is_world_process_zero:
             self.recording.log(*found)

@@ -26,7 +26,7 @@ import tracelet
 
 EXAMPLES = 32
 STEPS = 8  # Of an epoch, with the batches of `arguments`.
-WORDS = "good bad film plot actor scene very not a the was and dull great".split()
+WORDS = ["good", "bad", "film", "plot", "actor", "scene", "very", "not", "a", "the", "was", "and", "dull", "great"]
 
 
 def sentences(count: int = EXAMPLES, seed: int = 0) -> list[str]:
@@ -59,7 +59,9 @@ def texts(count: int = EXAMPLES, seed: int = 0) -> list[dict[str, Any]]:
 def classifier(**options: Any) -> BertForSequenceClassification:
     torch.manual_seed(1)
     sizes = {"vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    return BertForSequenceClassification(BertConfig(**sizes, intermediate_size=32, max_position_embeddings=16, **options))
+    return BertForSequenceClassification(
+        BertConfig(**sizes, intermediate_size=32, max_position_embeddings=16, **options)
+    )
 
 
 def language_model() -> LlamaForCausalLM:
@@ -99,7 +101,9 @@ def trainer(*callbacks: Any, model: Any = None, eval_dataset: Any = None, **chan
         callbacks=list(callbacks),
         **{"train_dataset": reviews(), "compute_metrics": accuracy, **given},
     )
-    made.remove_callback(next(one for one in made.callback_handler.callbacks if type(one).__name__ == "PrinterCallback"))
+    made.remove_callback(
+        next(one for one in made.callback_handler.callbacks if type(one).__name__ == "PrinterCallback")
+    )
     return made
 
 
