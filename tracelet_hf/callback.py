@@ -150,6 +150,8 @@ class TraceletCallback(SafeCallback, ExportableState):
         """
         self._take_the_place_of_the_users(args)
         try:
+            # The trainer looks it up as it saves, also where the checkpoint that it resumes from is of others.
+            state.stateful_callbacks.setdefault(type(self).__name__, self.state())
             if self._begins(args, state, given):
                 self._session.training_began(args, state, given.get("model"), given.get("optimizer"))
         except TraceletError:
