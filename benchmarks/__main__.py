@@ -22,6 +22,10 @@ class Benchmark(enum.StrEnum):
     READING = "reading"
     MEMORY = "memory"
     LIGHTNING = "lightning_overhead"
+    MLFLOW = "mlflow_delivery"
+    WANDB = "wandb_delivery"
+    TRACKERS = "tracker_overhead"
+    HOSTING = "hosting"
 
 
 app = typer.Typer(add_completion=False)
