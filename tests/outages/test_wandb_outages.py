@@ -17,7 +17,7 @@ from tests.backends import wandb_files
 from tests.backends.wandb_service import KEY, WandbService
 from tests.outages.conftest import Start
 from tests.outages.support import BOTH, Training, assert_undisturbed
-from tests.outages.training import SERIES, TAGS, Costs
+from tests.outages.training import SERIES, TAGS, TEXT, WEIGHTS, Costs
 from tracelet import load_run
 from tracelet.backends.wandb_backend import WandbBackend
 
@@ -48,7 +48,9 @@ def processes(training: Training) -> tuple[int, int]:
     """The SDK's process of a training, and the wandb-core of that."""
     pid = training.report.pid
     assert pid is not None
-    (sdk,) = (child for child in children(pid) if "_wandb_serve" in Path(f"/proc/{child}/cmdline").read_text())
+    (sdk,) = (
+        child for child in children(pid) if "tracelet.backends._wandb" in Path(f"/proc/{child}/cmdline").read_text()
+    )
     (core,) = children(sdk)
     return sdk, core
 
@@ -67,7 +69,8 @@ def assert_complete(training: Training, costs: Costs, stored: wandb_files.Stored
     assert twice <= outages * WandbBackend.max_batch
     expected_config = {"lr": 1e-3, "model/layers": 4, "model/name": "digits"}
     tags = {f"tracelet/tag/{key}": value for key, value in TAGS.items()}
-    assert (expected_config | tags).items() <= stored.config.items()
+    config = expected_config | tags
+    assert config == {key: value for key, value in stored.config.items() if key in config}
     assert "finished" == stored.summary["tracelet/status"]
     assert not (training.backend_dir / "rejected.jsonl").exists()
 
@@ -101,6 +104,9 @@ def test_killed_core_and_killed_sdk_cost_nothing_online(start: Start, service: W
     served = service.runs[load_run(training.run_dir).uuid]
     assert_complete(training, costs, wandb_files.Stored(served.rows, served.config, served.summary), KILLS)
     assert 0 == served.exits[-1]
+    (sample,) = {row["sample"]["path"] for row in served.rows if "sample" in row}
+    assert TEXT in service.uploads[sample].decode()
+    assert WEIGHTS == service.uploads["artifact/weights.bin"]
 
 
 def test_service_that_is_away_at_the_start_and_again_in_mid_run(start: Start, service: WandbService):

@@ -10,6 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, final
 
 from tracelet.backends._wandb import mapping
@@ -18,7 +19,7 @@ from tracelet.backends._wandb.log import TransactionLog
 from tracelet.backends._wandb.mapping import AXIS_PREFIX, STEP_KEY, Form
 from tracelet.backends._wandb.media import artifact, media
 from tracelet.backends._wandb.rows import Rows
-from tracelet.backends._wandb.stored import history
+from tracelet.backends._wandb.stored import entries, records
 from tracelet.core.records import DEFINE_PREFIX, DESCRIPTION_NAME, GIT_COMMIT_NAME, STATUS_NAME, TAG_PREFIX, MetricData
 from tracelet.delivery.retry import Verdict, judge
 from tracelet.delivery.state import RemoteState
@@ -94,10 +95,7 @@ class WandbRun:
                 break
             arrived += 1
         self._rows.end()
-        if self._config:
-            changed, self._config = self._config, {}
-            self._run.config.update(changed, allow_val_change=True)
-            self._sent["config"] += 1
+        self._send_config()
         self._wait_until_written()
         return arrived, fault
 
@@ -181,16 +179,33 @@ class WandbRun:
         # What is defined again changes nothing, and fails where wandb-core is gone.
         self._written.wait_for(self._sent, probe=lambda: self._run.define_metric(STEP_KEY, hidden=True))
 
-    def _resend(self, files: Sequence[str]) -> None:
-        """Log the rows again that a wandb-core which died had written to its file, and not brought to the service.
+    def _send_config(self) -> None:
+        if self._config:
+            changed, self._config = self._config, {}
+            self._run.config.update(changed, allow_val_change=True)
+            self._sent["config"] += 1
 
-        Rows reach the service in their order, and it has told what the next one is.
+    def _resend(self, files: Sequence[str]) -> None:
+        """Send again what a wandb-core which died had written to its file, and not brought to the service.
+
+        Rows reach the service in their order, and it has told what the next one is. The configuration and the files
+        beside the rows take seconds, and nothing tells whether they have arrived: all of them go again.
         """
         if self._run.offline:
             return
-        for row in history(files):
-            if row.pop("_step") >= self._run.starting_step:
-                row.pop("_runtime", None)
-                self._log(row)
+        for file, record in records(files):
+            match record.WhichOneof("record_type"):
+                case "history":
+                    row = entries(record.history.item)
+                    if row.pop("_step") >= self._run.starting_step:
+                        row.pop("_runtime", None)
+                        self._log(row)
+                case "config":
+                    self._config.update(entries(record.config.update))
+                case "files":
+                    folder = Path(file).parent / "files"
+                    for path in (folder / item.path for item in record.files.files):
+                        self._run.save(path, base_path=folder, policy="now", glob=False)
+        self._send_config()
         self._wait_until_written()
         self._state.update({"unfinished": [self._file]})

@@ -38,17 +38,28 @@ def history(files: Sequence[str]) -> Iterator[dict[str, Any]]:
         OSError, CorruptJournalError: As `TransactionLog.read`. A file that is gone is passed over: W&B's tools delete
             what they have synchronised.
     """
+    for _, record in records(files):
+        if record.WhichOneof("record_type") == "history":
+            yield entries(record.history.item)
+
+
+def records(files: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """All records (`Record` of W&B's protobuf messages), each with its file; raises as `history`."""
     for file in files:
         for record in TransactionLog(file).read() if os.path.exists(file) else ():
-            if record.WhichOneof("record_type") == "history":
-                row: dict[str, Any] = {}
-                for item in record.history.item:
-                    *outer, last = item.nested_key or [item.key]
-                    place = row
-                    for key in outer:  # What is no number is a mapping.
-                        place = place.setdefault(key, {})
-                    place[last] = json.loads(item.value_json)
-                yield row
+            yield file, record
+
+
+def entries(items: Any) -> dict[str, Any]:
+    """What the items of a row or of a part of the configuration say."""
+    found: dict[str, Any] = {}
+    for item in items:
+        *outer, last = item.nested_key or [item.key]
+        place = found
+        for key in outer:  # What is no number is a mapping.
+            place = place.setdefault(key, {})
+        place[last] = json.loads(item.value_json)
+    return found
 
 
 def _service_rows(path: str, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
