@@ -75,11 +75,11 @@ def optimizer_state(model: keras.Model | None) -> Iterator[tuple[str, float]]:
             yield _joined("loss_scale", name), _number(optimizer.dynamic_scale)
 
 
-def schedules(model: keras.Model) -> Schedules:
+def schedules(model: keras.Model | None) -> Schedules:
     """The schedules of those learning rates that have one."""
     rates = {
         _joined("learning_rate", name): _innermost(optimizer)._learning_rate  # noqa: SLF001 - `learning_rate` is a number
-        for name, optimizer in optimizers(model).items()
+        for name, optimizer in ({} if model is None else optimizers(model)).items()
     }
     kind = keras.optimizers.schedules.LearningRateSchedule
     return {name: rate for name, rate in rates.items() if isinstance(rate, kind)}

@@ -62,17 +62,16 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
     ) -> None:
         """Prepare. `every`: record after a batch that completes so many steps; None: after epochs only."""
         super().__init__()
-        self._run, self._every, self._log_model, self._norms, self._prefix = run, every, log_model, norms, prefix
-        self._progress = Progress()
+        self._run, self._log_model, self._norms, self._prefix = run, log_model, norms, prefix
+        self._is_detailed, self._progress = every is not None, Progress(every)
         self._faults = 0
         self._begin_session()
 
     def _begin_session(self) -> None:
-        self._is_training = False
+        self._is_training = self._is_fit = False
         self._trained: dict[str, float] = {}  # What the training of this epoch took, once it has ended.
         self._validated: frozenset[str] = frozenset()  # The metrics that the validation of this epoch has recorded.
         self._began_s = 0.0  # `evaluate`, a validation, or `predict`.
-        self._steps_per_execution = 1
         self._schedules: facts.Schedules = {}
         self._rates_at_s = 0.0
 
@@ -101,19 +100,17 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
     @_safely
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Find out where the training stands: another callback may have restored it."""
-        self._progress.begin_epoch(facts.steps_taken(self._model))
+        together = 1 if self._model is None else self._model.steps_per_execution
+        self._progress.begin_epoch(facts.steps_taken(self._model), together)
         self._is_training, self._trained, self._validated = True, {}, frozenset()
-        if self._model is not None:
-            self._steps_per_execution = self._model.steps_per_execution
-            self._schedules = facts.schedules(self._model) if self._every is not None else {}
+        self._schedules = facts.schedules(self._model) if self._is_detailed else {}
 
     @_safely
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Record what the step before took: it ends where this one begins."""
-        step_time_s = self._progress.begin_batch(batch)
-        step = self._progress.step - 1
-        if step_time_s is not None and self._is_due(step):
-            self._run.experiment.log_metric(f"{self._prefix}train/step_time_s", step_time_s, step)
+        step, step_time_s = self._progress.begin_batch(batch)
+        if step_time_s is not None and self._progress.is_due(step):
+            self._record("train/", {"step_time_s": step_time_s}, step)
             self._take_norm(step)
 
     @_safely
@@ -121,13 +118,13 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
         """Record the metrics. On a thread of Keras's pool, where it has one."""
         logs = logs or {}
         step = self._progress.end_batch(batch, logs)
-        if self._is_due(step):
-            self._record("train", logs, step)
+        if self._progress.is_due(step):
+            self._record("train/", logs, step)
             self._record_norms()
             now_s = time.monotonic()
             if self._schedules and now_s - self._rates_at_s >= _RATE_INTERVAL_S:
                 self._rates_at_s = now_s
-                self._record("train", facts.scheduled_rates(self._schedules, step), step)
+                self._record("train/", facts.scheduled_rates(self._schedules, step), step)
 
     @_safely
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -137,7 +134,7 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
     @_safely
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Note the end of `fit`. A loop of one's own may have had no epochs: then it is recorded as one."""
-        if self._progress.is_open:
+        if self._progress.steps_of_epoch:
             self._end_epoch(logs or self._progress.last_logs, {})
         self._is_training = False
         self._run.end_training()
@@ -156,7 +153,7 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Record the metrics, at the step of the training."""
         logs = logs or {}
-        stage = "val" if self._is_training else "test"
+        stage = "val/" if self._is_training else "test/"
         self._record(stage, {**logs, "time_s": time.perf_counter() - self._began_s}, self._progress.step)
         if self._is_training:
             self._validated = frozenset(logs)
@@ -170,7 +167,7 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
     @_safely
     def on_predict_end(self, logs: Any = None) -> None:
         """Record what it took; predictions themselves are for `TraceletPredictions`."""
-        self._record("predict", {"time_s": time.perf_counter() - self._began_s}, self._progress.step)
+        self._record("predict/", {"time_s": time.perf_counter() - self._began_s}, self._progress.step)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -186,7 +183,9 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
     def _begin_training(self) -> None:
         self._run.begin_training()
         params = self.params or {}
+        self._is_fit = _FIT.keys() <= params.keys()
         self._run.say((f"fit/{name}", params[key]) for key, name in _FIT.items() if key in params)
+        self._progress.begin_training(params["steps"] if self._is_fit else None)
         self._progress.begin_epoch(facts.steps_taken(self._model))
         self._is_training = True
 
@@ -197,45 +196,44 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
 
     @_safely
     def _find_step(self) -> None:
-        if not self._progress.is_open:
+        if not self._progress.steps_of_epoch:
             self._progress.begin_epoch(facts.steps_taken(self._model))
 
     @_safely
     def _end_training_part(self) -> None:
         """Once an epoch: before its validation, or at its end."""
         if not self._trained:
-            self._take_norm(self._progress.step)
-            is_fit = self.params is not None and _FIT.keys() <= self.params.keys()
-            # Of one batch alone, what `train_on_batch` has left, where it is no `fit`.
-            samples = facts.samples_seen(self._model) if is_fit else 0.0  # It waits for the last step.
-            self._trained = self._progress.took(samples)
+            # In a loop of one's own they may be those of one batch alone, which is what `train_on_batch` leaves.
+            samples = facts.samples_seen(self._model) if self._is_fit else 0.0  # It waits for the last step.
+            time_s = self._progress.epoch_s
+            self._trained = {"time_s": time_s} | ({"samples_per_s": samples / time_s} if samples else {})
 
     def _end_epoch(self, logs: Mapping[str, Any], more: Mapping[str, float]) -> None:
         self._end_training_part()
-        step = self._progress.step
-        known = self._progress.last_logs if self._is_due(step) else {}
+        progress, step, took = self._progress, self._progress.step, self._trained
+        known = progress.last_logs if self._progress.is_due(step) else {}
         training = {name: value for name, value in logs.items() if not name.startswith("val_")}
         validation = {name.removeprefix("val_"): logs[name] for name in logs.keys() - training.keys()}
-        news = {name: value for name, value in training.items() if known.get(name) != value}
-        self._record("train", {**dict(facts.optimizer_state(self._model)), **self._trained, **news}, step)
-        self._record("val", {name: validation[name] for name in validation.keys() - self._validated}, step)
-        self._run.experiment.log_metrics({f"{self._prefix}{name}": value for name, value in more.items()}, step)
+        self._record("train/", {name: value for name, value in training.items() if known.get(name) != value}, step)
+        self._record("val/", {name: validation[name] for name in validation.keys() - self._validated}, step)
+        self._record("", more, step)
+        self._record("train/", took, step)
+        if took and progress.steps_of_epoch:
+            self._record("train/", {"mean_step_time_s": took["time_s"] / progress.steps_of_epoch}, step)
+        state = facts.optimizer_state(self._model)
+        self._record("train/", {name: value for name, value in state if name not in training}, step)
+        self._take_norm(step)
         self._record_norms()
-        self._progress.end_epoch(facts.steps_taken(self._model))
-
-    def _is_due(self, step: int) -> bool:
-        """Whether one of the steps that were executed together, of which this is the last, is to be recorded."""
-        every = self._every
-        return every is not None and step // every > (step - self._steps_per_execution) // every
+        progress.end_epoch(facts.steps_taken(self._model))
 
     def _record(self, stage: str, metrics: Mapping[str, Any], step: int) -> None:
-        named = {f"{self._prefix}{stage}/{name}": value for name, value in metrics.items()}
-        self._run.experiment.log_metrics(named, step)
+        stage = self._prefix + stage
+        self._run.experiment.log_metrics({stage + name: value for name, value in metrics.items()}, step)
 
     def _take_norm(self, step: int) -> None:
-        if self._norms is not None and self._model is not None and self._is_due(step):
+        if self._norms is not None and self._model is not None and self._progress.is_due(step):
             self._norms.take(step, self._model)
 
     def _record_norms(self) -> None:
         for step, norm in () if self._norms is None else self._norms.taken():
-            self._record("train", {"grad_norm": norm}, step)
+            self._record("train/", {"grad_norm": norm}, step)

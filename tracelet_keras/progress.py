@@ -18,30 +18,43 @@ _IN_FLIGHT: Final = 64  # The pool has at most 32 threads, so at most 31 batches
 class Progress:
     """Counts the steps and takes the time. See the module docstring."""
 
-    def __init__(self) -> None:
+    def __init__(self, every: int | None) -> None:
+        """Begin at step 0.
+
+        Args:
+            every: Record after so many steps; None: after epochs only.
+        """
+        self._every = every
+        self._together = 1  # Steps that Keras executes before it tells of one.
+        self._steps_per_epoch: int | None = None
         self._before = 0  # Steps before the present epoch.
         self._ahead = 0  # Steps that the optimizer does not count: those that a loss scale made it skip, say.
         self._clear()
 
     def _clear(self) -> None:
-        self._began, self._began_s = -1, 0.0  # The last batch that began, and when.
+        self._began: tuple[int, float] | None = None  # The last batch that began, and when.
         self._ended: deque[tuple[int, Mapping[str, Any]]] = deque(maxlen=_IN_FLIGHT)
         self._epoch_began_s = time.perf_counter()
 
     @property
     def step(self) -> int:
-        """Steps so far."""
-        return self._before + 1 + max(self._began, self._last[0])
+        """Steps so far, of those whose end Keras has told."""
+        return self._before + self.steps_of_epoch
 
     @property
-    def is_open(self) -> bool:
-        """Whether there were batches since the last epoch ended."""
-        return self._began >= 0 or len(self._ended) > 0
+    def steps_of_epoch(self) -> int:
+        """The same since the epoch began."""
+        return self._steps_until(self._last[0])
 
     @property
     def last_logs(self) -> Mapping[str, Any]:
         """What the last batch brought."""
         return self._last[1]
+
+    @property
+    def epoch_s(self) -> float:
+        """Time since the epoch began."""
+        return time.perf_counter() - self._epoch_began_s
 
     @property
     def _last(self) -> tuple[int, Mapping[str, Any]]:
@@ -51,41 +64,46 @@ class Progress:
         """Another model comes: what is known of the last one's optimizer says nothing about its own."""
         self._ahead = 0
 
-    def begin_epoch(self, taken: int) -> None:
+    def begin_training(self, steps_per_epoch: int | None) -> None:
+        """Note how many steps an epoch has, where that is known."""
+        self._steps_per_epoch = steps_per_epoch
+
+    def begin_epoch(self, taken: int, together: int = 1) -> None:
         """Go on from where the optimizer stands, which may have been restored; where it counts nothing, from here.
 
         Args:
             taken: Steps that the optimizer has made.
+            together: Steps that Keras executes before it tells of one.
         """
+        self._together = together
         self._before = taken + self._ahead if taken else self.step
         self._clear()
 
-    def begin_batch(self, batch: int) -> float | None:
-        """Note that a batch begins.
+    def begin_batch(self, batch: int) -> tuple[int, float | None]:
+        """Note that a batch begins. It may be one that never comes: so Keras learns that a generator is empty.
 
         Returns:
-            The time for each step since the last batch began, in seconds; None where it is the first one.
+            The step before it, and the time in seconds for each step since the last batch began, if this is no first.
         """
-        now_s, before, before_s = time.perf_counter(), self._began, self._began_s
-        self._began, self._began_s = batch, now_s
-        return (now_s - before_s) / (batch - before) if before >= 0 else None
+        now_s, began = time.perf_counter(), self._began
+        self._began = batch, now_s
+        return self._before + batch, None if began is None else (now_s - began[1]) / (batch - began[0])
 
     def end_batch(self, batch: int, logs: Mapping[str, Any]) -> int:
         """Note that a batch has ended; returns its step."""
         self._ended.append((batch, logs))
-        return self._before + 1 + batch
+        return self._before + self._steps_until(batch)
 
-    def took(self, samples: float) -> dict[str, float]:
-        """What the training of this epoch took until now.
-
-        Args:
-            samples: How many there were; 0 where nobody knows.
-        """
-        time_s = time.perf_counter() - self._epoch_began_s
-        rates = {"samples_per_s": samples / time_s} if samples else {}
-        return {"time_s": time_s, "mean_step_time_s": time_s / max(self.step - self._before, 1), **rates}
+    def is_due(self, step: int) -> bool:
+        """Whether one of the steps that were executed together, of which this is the last, is to be recorded."""
+        every = self._every
+        return every is not None and step // every > (step - self._together) // every
 
     def end_epoch(self, taken: int) -> None:
         """Note that an epoch has ended. See `begin_epoch` for the argument."""
         self._before, self._ahead = self.step, self.step - taken if taken else 0
         self._clear()
+
+    def _steps_until(self, batch: int) -> int:
+        # Where the last steps of an epoch are fewer than are executed together, Keras counts those that are missing.
+        return batch + 1 if self._steps_per_epoch is None else min(batch + 1, self._steps_per_epoch)
