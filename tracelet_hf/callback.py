@@ -127,7 +127,7 @@ class TraceletCallback(SafeCallback, ExportableState):
         Raises:
             UsageError: `status` is neither.
         """
-        self._session.recording.stop(status)
+        self._session.stop(status)
 
     # -- what the trainer calls ----------------------------------------------------------------------------------------
 

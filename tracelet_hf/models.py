@@ -20,6 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from tracelet.core.experiment import Experiment
 from tracelet.core.records import MetricData, MetricType
+from tracelet.delivery.marks import JournalMark
 from tracelet.utils.names import safe_directory_name
 
 logger = logging.getLogger(__name__)
@@ -37,12 +38,17 @@ class Models:
         self._log_model = log_model
         self.kept: dict[str, str] = {}
         """The artifacts that the trainer still has, and where."""
-        self._dropped: dict[str, Path] = {}  # Artifacts that are to go, and the directories that they were kept in.
+        self._dropped: dict[str, JournalMark] = {}  # Artifacts that are to go, once all backends are past the mark.
 
-    def of_another_run(self, saved: Mapping[str, Any] | None) -> Models:
-        """The same for another run; `saved` is what its checkpoint says, if it resumes from one."""
+    def of_another_run(
+        self, experiment: Experiment, args: TrainingArguments, state: TrainerState, kept: Mapping[str, str]
+    ) -> Models:
+        """The same for another run; `kept` is what the checkpoint says of it, if it resumes from one."""
         other = Models(self._log_model)
-        other.kept = dict(saved["models"]) if saved is not None else {}
+        other.kept = dict(kept)
+        source = _checkpoint(args, state.global_step)  # It was saved before it was kept.
+        if source is not None and _place(experiment, name := f"model/{source.name}").exists():
+            other.kept[name] = os.fspath(source)
         return other
 
     def checkpoint_saved(self, experiment: Experiment, args: TrainingArguments, state: TrainerState) -> None:
@@ -76,9 +82,11 @@ class Models:
     def let_go(self, experiment: Experiment) -> None:
         """Delete the run's copies of what the trainer has deleted, where every backend has got them."""
         self._prune(experiment, {name for name, source in self.kept.items() if not os.path.exists(source)})
-        if self._dropped and experiment.flush(timeout=0):
-            for name in list(self._dropped):
-                shutil.rmtree(self._dropped.pop(name), ignore_errors=True)
+        backends = experiment.status()["backends"] if self._dropped else ()
+        for name, mark in list(self._dropped.items()):
+            if all(mark.is_passed_by(experiment.run_dir, backend) for backend in backends):
+                del self._dropped[name]
+                shutil.rmtree(_place(experiment, name), ignore_errors=True)
 
     def _keep(
         self, experiment: Experiment, name: str, source: Path, args: TrainingArguments, state: TrainerState,
@@ -95,8 +103,13 @@ class Models:
     def _prune(self, experiment: Experiment, names: set[str]) -> None:
         for name in sorted(names):
             del self.kept[name]
-            self._dropped[name] = experiment.run_dir / "artifacts" / safe_directory_name(name)
             experiment.log_text("model/pruned", name)
+            self._dropped[name] = JournalMark.now(experiment.run_dir)
+
+
+def _place(experiment: Experiment, name: str) -> Path:
+    """Where the run keeps an artifact, in all its versions."""
+    return experiment.run_dir / "artifacts" / safe_directory_name(name)
 
 
 def _checkpoint(args: TrainingArguments, step: int) -> Path | None:

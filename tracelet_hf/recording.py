@@ -76,6 +76,11 @@ class Recording:
         return self._chosen
 
     @property
+    def latest(self) -> Experiment:
+        """The experiment of the run, as it is: not begun, running or stopped."""
+        return self._chosen
+
+    @property
     def run_id(self) -> str:
         """The id of the run, also before it begins."""
         return self._chosen.run_id

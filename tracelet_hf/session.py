@@ -44,7 +44,8 @@ class Session:
         before = self.recording.run_id
         self.recording.begin(args, state, saved)
         if self.recording.run_id != before:
-            self._models = self._models.of_another_run(saved)
+            kept = saved["models"] if saved is not None else {}
+            self._models = self._models.of_another_run(self.recording.latest, args, state, kept)
         return self.recording.has_begun
 
     def describe(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
@@ -111,6 +112,16 @@ class Session:
         """Have the model card name the run. A push in a training writes no card."""
         if state.is_world_process_zero and not self.recording.is_in_training:
             link_card(model, self.recording.run_id, self.recording.urls)
+
+    def stop(self, status: str) -> None:
+        """End the run.
+
+        Raises:
+            UsageError: `status` is none that a run can end with.
+        """
+        self.recording.stop(status)
+        if self.recording.has_begun:
+            self._models.let_go(self.recording.latest)
 
     def _log_best(self, state: TrainerState) -> None:
         """Record a new best value: the trainer notes it after the evaluation's own event."""

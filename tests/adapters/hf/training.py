@@ -1,8 +1,8 @@
 """A training in a program of its own: python training.py RUN_ID PLAN...
 
-A PLAN of `killed` ends after step 5 with a kill, after checkpoints of steps 2 and 4; `fails` raises in step 3, `handled`
-does so and goes on; `resumes` goes on from the last checkpoint; `restores` has the trainer restore its callbacks;
-`ranks` has all ranks record; `interrupted` gets a Ctrl-C.
+A PLAN of `killed` ends after step 5 with a kill, after checkpoints of steps 2 and 4; `fails` raises in step 3,
+`handled` does so and goes on; `interrupted` gets a Ctrl-C; `resumes` goes on from the last checkpoint; `restores` has
+the trainer restore its callbacks; `ranks` has all ranks record.
 """
 
 from __future__ import annotations
@@ -50,6 +50,6 @@ if __name__ == "__main__":
     except RuntimeError:
         if "handled" not in plans:
             raise
-    if "resumes" in plans:
+    if "resumes" in plans and made.is_world_process_zero():
         assert run_id == callback.run_id
         callback.experiment.log_metric("after", 1.0, made.state.global_step)
