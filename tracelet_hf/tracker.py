@@ -1,8 +1,8 @@
 """`TraceletTracker` for Accelerate: `Accelerator(log_with="tracelet")`.
 
-Accelerate makes it in `init_trackers` and calls, on the thread that trains and in every process: `start`,
-`store_init_configuration`, then `log` for each `Accelerator.log`, and `finish` in `end_training`. The first process
-records; in the others nothing happens, and `tracker` takes every call and keeps nothing.
+Accelerate makes it in `init_trackers`, in the first process, and calls on the thread that trains: `start`,
+`store_init_configuration`, then `log` for each `Accelerator.log`, and `finish` in `end_training`. Users may make one
+themselves, in every process: then, too, the first one records, and in the others nothing happens.
 
 Guarantee: each call hands over to the experiment and keeps its promises. `finish` alone gives the backends their time.
 """
@@ -15,12 +15,10 @@ from typing import Any, Final, final
 
 from tracelet.core.experiment import Backends, Experiment, Resume
 from tracelet.errors import MissingDependencyError, UsageError
-from tracelet.settings import TraceletSettings
 from tracelet.utils.redaction import redacted
 
 try:
-    from accelerate import PartialState  # type: ignore[import-untyped]  # It ships no types.
-    from accelerate.tracking import (  # type: ignore[import-untyped]  # As above.
+    from accelerate.tracking import (  # type: ignore[import-untyped]  # It ships no types.
         GeneralTracker,
         on_main_process,
         register_tracker_class,
@@ -80,17 +78,16 @@ class TraceletTracker(GeneralTracker):  # type: ignore[misc]  # As above, and be
 
     @property
     def tracker(self) -> Experiment:
-        """The experiment."""
+        """The experiment. It runs in the first process alone."""
         return self._experiment
 
+    @on_main_process  # type: ignore[untyped-decorator]  # As above.
     def start(self) -> None:
         """Begin the run.
 
         Raises:
             TraceletError: What `Experiment.start()` raises: a backend that is not installed, say.
         """
-        if not PartialState().is_main_process:
-            self._experiment = Experiment(self._experiment.name, settings=TraceletSettings.load(disabled=True))
         self._experiment = self._experiment.reopen()
 
     @on_main_process  # type: ignore[untyped-decorator]  # As above.
