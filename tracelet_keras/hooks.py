@@ -15,44 +15,23 @@ is `async_safe`. A fault in here is logged once and stops no training; what the 
 
 from __future__ import annotations
 
-import functools
-import logging
 import time
-from abc import ABC
-from collections.abc import Callable, Mapping
-from typing import Any, Concatenate, Final, ParamSpec
+from collections.abc import Mapping
+from typing import Any, Final
 
 import keras  # type: ignore[import-untyped]  # Keras ships no types.
 
 from tracelet_keras import facts
 from tracelet_keras.gradients import GradientNorms
+from tracelet_keras.guarding import GuardedCallback, guarded
 from tracelet_keras.progress import Progress
 from tracelet_keras.run import TrainingRun
-
-logger = logging.getLogger(__name__)
-
-P = ParamSpec("P")
 
 _FIT: Final = {"epochs": "epochs", "steps": "steps_per_epoch"}  # What `fit` says of itself, and how it is recorded.
 _RATE_INTERVAL_S: Final = 1.0  # JAX takes up to 2 ms to compute a schedule: between epochs, not each step does it.
 
 
-def _safely(hook: Callable[Concatenate[RecordingHooks, P], None]) -> Callable[Concatenate[RecordingHooks, P], None]:
-    """A hook whose faults stop no training. The first one of a callback is logged."""
-
-    @functools.wraps(hook)
-    def guarded(self: RecordingHooks, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            hook(self, *args, **kwargs)
-        except Exception:  # Of Keras, a user's metric or ours: the training goes on.
-            self._faults += 1
-            if self._faults == 1:
-                logger.exception("%s failed; the training goes on, and further faults are not logged", hook.__name__)
-
-    return guarded
-
-
-class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Keras ships no types.
+class RecordingHooks(GuardedCallback):
     """See the module docstring."""
 
     async_safe = True
@@ -64,7 +43,6 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
         super().__init__()
         self._run, self._log_model, self._norms, self._prefix = run, log_model, norms, prefix
         self._is_detailed, self._progress = every is not None, Progress(every)
-        self._faults = 0
         self._begin_session()
 
     def _begin_session(self) -> None:
@@ -76,7 +54,7 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
         self._rates_at_s = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_model": None, "_schedules": {}}  # A copy gets a model where it is used.
+        return {**super().__getstate__(), "_schedules": {}}
 
     # -- fit -----------------------------------------------------------------------------------------------------------
 
@@ -97,7 +75,7 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
         self._describe()
         self._begin_training()
 
-    @_safely
+    @guarded
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Find out where the training stands: another callback may have restored it."""
         together = 1 if self._model is None else self._model.steps_per_execution
@@ -105,7 +83,7 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
         self._is_training, self._trained, self._validated = True, {}, frozenset()
         self._schedules = facts.schedules(self._model) if self._is_detailed else {}
 
-    @_safely
+    @guarded
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Record what the step before took: it ends where this one begins."""
         step, step_time_s = self._progress.begin_batch(batch)
@@ -113,7 +91,7 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
             self._record("train/", {"step_time_s": step_time_s}, step)
             self._take_norm(step)
 
-    @_safely
+    @guarded
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Record the metrics. On a thread of Keras's pool, where it has one."""
         logs = logs or {}
@@ -126,12 +104,12 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
                 self._rates_at_s = now_s
                 self._record("train/", facts.scheduled_rates(self._schedules, step), step)
 
-    @_safely
+    @guarded
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Record the metrics, what the epoch took, and the validation's metrics that it has not recorded itself."""
         self._end_epoch(logs or {}, {"epoch": float(epoch)})
 
-    @_safely
+    @guarded
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Note the end of `fit`. A loop of one's own may have had no epochs: then it is recorded as one."""
         if self._progress.steps_of_epoch:
@@ -149,7 +127,7 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
             self._begin_inference()
         self._began_s = time.perf_counter()
 
-    @_safely
+    @guarded
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Record the metrics, at the step of the training."""
         logs = logs or {}
@@ -164,14 +142,14 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
             self._begin_inference()
         self._began_s = time.perf_counter()
 
-    @_safely
+    @guarded
     def on_predict_end(self, logs: Any = None) -> None:
         """Record what it took; predictions themselves are for `TraceletPredictions`."""
         self._record("predict/", {"time_s": time.perf_counter() - self._began_s}, self._progress.step)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    @_safely
+    @guarded
     def _describe(self) -> None:
         self._run.say(facts.setting())
         if self._log_model and self._model is not None and self._model.built:
@@ -179,7 +157,7 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
             self._run.say_text("model/summary", facts.summary(self._model))
             self._run.say(facts.compilation(self._model))
 
-    @_safely
+    @guarded
     def _begin_training(self) -> None:
         self._run.begin_training()
         params = self.params or {}
@@ -194,12 +172,12 @@ class RecordingHooks(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # Ke
         self._describe()
         self._find_step()
 
-    @_safely
+    @guarded
     def _find_step(self) -> None:
         if not self._progress.steps_of_epoch:
             self._progress.begin_epoch(facts.steps_taken(self._model))
 
-    @_safely
+    @guarded
     def _end_training_part(self) -> None:
         """Once an epoch: before its validation, or at its end."""
         if not self._trained:
