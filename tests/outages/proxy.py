@@ -46,8 +46,8 @@ class Proxy(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Request)
+    def __init__(self, port: int, own_port: int = 0) -> None:
+        super().__init__(("127.0.0.1", own_port), _Request)
         self.target_port = port
         self.uri = f"http://127.0.0.1:{self.server_port}"
         self.troubled: list[str] = []

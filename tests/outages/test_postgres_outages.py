@@ -49,12 +49,11 @@ def read_only(database: PostgresServer) -> Iterator[None]:
 
 @pytest.mark.parametrize("outage", [PostgresServer.down, PostgresServer.paused, read_only])
 def test_database_that_is_away_for_a_while_has_everything_once(database, server, start: Start, outage):
-    trainings = [start(mlflow__tracking_uri=server.uri, delivery=delivery, mlflow__timeout_s=3) for delivery in BOTH]
+    trainings = [start(mlflow__tracking_uri=server.uri, delivery=delivery, mlflow__timeout_s=5) for delivery in BOTH]
     for training in trainings:
         training.wait_for_more(500)
     with outage(database):
         for training in trainings:
-            training.wait_for_trouble()
             training.wait_for_trouble()
     for training in trainings:
         costs = training.finish()
