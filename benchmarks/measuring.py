@@ -96,11 +96,16 @@ def compare(cases: Mapping[str, Callable[[int], object]], calls: int, repeats: i
 @contextlib.contextmanager
 def scratch_experiment(*backends: BackendPlugin, **settings: Any) -> Iterator[Experiment]:
     """A running experiment in a temporary directory, which waits for no backend when it stops."""
-    logging.getLogger("tracelet").setLevel(logging.CRITICAL)  # Dead and slow backends are what is measured here.
-    with tempfile.TemporaryDirectory(prefix="tracelet-benchmark-") as directory:
-        chosen = TraceletSettings(dir=directory, stop_timeout_s=0, show_progress=False, **settings)
-        with Experiment("benchmark", backends, collectors=(), settings=chosen) as experiment:
-            yield experiment
+    log = logging.getLogger("tracelet")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # Dead and slow backends are what is measured here.
+    try:
+        with tempfile.TemporaryDirectory(prefix="tracelet-benchmark-") as directory:
+            chosen = TraceletSettings(dir=directory, stop_timeout_s=0, show_progress=False, **settings)
+            with Experiment("benchmark", backends, collectors=(), settings=chosen) as experiment:
+                yield experiment
+    finally:
+        log.setLevel(level)
 
 
 def in_new_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
