@@ -36,7 +36,7 @@ from tracelet.journal.directory import delivery_directory
 
 _ROUNDS = 3
 _BEGIN_S = 3.0
-_STEADY_S = 4.0
+_STEADY_S = 2.5
 _NUMBERS = 120_000  # 1 ms for numpy.
 _LOOPS = 25_000  # 1 ms for Python.
 _METRICS = 10
