@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, final
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -72,3 +72,19 @@ class Link:
         if link is None or link.state is not state:
             link = vars(args)[_LINK] = cls(state)
         return link
+
+
+def saved_in(state: TrainerState, name: str, place: int) -> Mapping[str, Any] | None:
+    """What a callback has left in the checkpoint that a training resumes from; None where it resumes from none.
+
+    Args:
+        state: At the beginning of the training.
+        name: The class of the callback.
+        place: Which one it is of the trainer's callbacks of this class.
+    """
+    if state.global_step == 0:  # Then it is the state as the trainer was made.
+        return None
+    known: Any = state.stateful_callbacks  # A dict, whatever its annotation says.
+    found = known.get(name, [])
+    saved = [one["attributes"]["saved"] for one in (found if isinstance(found, list) else [found])]
+    return next((one for one in reversed(saved) if one["place"] == place), None)  # The trainer appends new ones.

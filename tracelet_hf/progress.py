@@ -20,6 +20,7 @@ from tracelet_hf.naming import EPOCH, series_name, series_of, stage_prefix
 logger = logging.getLogger(__name__)
 
 _FILTERED: Final = " This loss has the mean of earlier ones where it was not finite: logging_nan_inf_filter is on."
+_MOST_NAMES: Final = 10_000  # Some make a new one each step.
 _FLOPS_PER_TOKEN: Final = 6  # And parameter: how Hugging Face counts `total_flos`.
 
 
@@ -30,10 +31,14 @@ class Progress:
     def __init__(self, peak_flops_per_s: float | None) -> None:
         """Make one; `peak_flops_per_s` is what one device can do, None to go by its name."""
         self._peak_flops_per_s = peak_flops_per_s
-        self._all_flops_per_s: float | None = None
+        self._peak_of_all: float | None = None  # Devices together.
         self._throughput = Throughput()
-        self._parameters = 0  # Those that count for `total_flos`.
-        self._groups: list[str] = []  # Names of the optimizer's groups, where their learning rates differ.
+        self._samples_per_step = 0
+        self._flops_per_token = 0
+        self._names: dict[str, str] = {}  # Of the series of a training's log, by key.
+        self._groups: list[str] = []
+        self.has_rates = False
+        """Whether the optimizer's groups have several learning rates."""
         self._rates: dict[str, float] = {}
         self._epoch_step: int | None = None
         self._best: float | None = None
@@ -46,18 +51,19 @@ class Progress:
         self._throughput.begin(state.global_step, state.total_flos)
         self._epoch_step, self._best, self._rates = None, state.best_metric, {}
         count = getattr(model, "num_parameters", None)
-        self._parameters = 0 if count is None else count(exclude_embeddings=True)
+        self._flops_per_token = 0 if count is None else _FLOPS_PER_TOKEN * count(exclude_embeddings=True)
         groups = [] if optimizer is None else optimizer.param_groups
-        differ = len({float(group.get("initial_lr", group["lr"])) for group in groups}) > 1
-        self._groups = [f"lr/{group.get('name', f'group_{place}')}" for place, group in enumerate(groups) if differ]
+        self._groups = [f"lr/{group.get('name', f'group_{place}')}" for place, group in enumerate(groups)]
+        self.has_rates = len({float(group.get("initial_lr", group["lr"])) for group in groups}) > 1
+        batch = state.train_batch_size or args.train_batch_size
+        self._samples_per_step = batch * args.gradient_accumulation_steps * args.world_size
         peak = self._peak_flops_per_s or _peak_of(args)
-        self._all_flops_per_s = None if peak is None else peak * args.world_size * max(1, args.n_gpu)
+        self._peak_of_all = None if peak is None else peak * args.world_size * max(1, args.n_gpu)
 
     def optimizer_stepped(self, optimizer: Any) -> None:
         """Note the learning rates of the step: the scheduler changes them before the log."""
-        if self._groups:
-            rates = (group["lr"] for group in optimizer.param_groups)
-            self._rates = {name: rate for name, rate in zip(self._groups, rates, strict=False) if type(rate) is float}
+        rates = (group["lr"] for group in optimizer.param_groups)
+        self._rates = {name: rate for name, rate in zip(self._groups, rates, strict=False) if type(rate) is float}
 
     def step_ended(self) -> None:
         """A step has ended."""
@@ -73,20 +79,11 @@ class Progress:
 
     def values(self, logs: Mapping[str, Any], args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
         """The values of a log under the names of their series; with that of a training comes more."""
-        values = series_of(logs)
+        values = self._of_training(logs, args, state) if "loss" in logs else self._of_evaluation(logs, args)
         if self._epoch_step == state.global_step:
             values.pop(EPOCH, None)
         elif EPOCH in values:
             self._epoch_step = state.global_step
-        metric = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
-        if metric in logs:
-            self._best_name = f"best/{series_name(metric, stage_prefix(logs))}"
-        if "loss" in logs:
-            values |= self._speed(args, state) | self._rates
-            if not (_is_finite(logs["loss"]) and _is_finite(logs.get("grad_norm"))):
-                values["train/nonfinite"] = 1.0
-                what = f"the loss is {logs['loss']} and the gradient's norm {logs.get('grad_norm')}."
-                self._warn(state.global_step, what + (_FILTERED if args.logging_nan_inf_filter else ""))
         return values
 
     def epoch(self, state: TrainerState) -> dict[str, float]:
@@ -110,18 +107,38 @@ class Progress:
         self._warn(step, f"the model's loss was {loss}.")
         return {"train/true_loss": loss, "train/nonfinite": 1.0}
 
-    def _speed(self, args: TrainingArguments, state: TrainerState) -> dict[str, float]:
-        samples = (state.train_batch_size or args.train_batch_size) * args.gradient_accumulation_steps * args.world_size
-        rates = self._throughput.read(state.global_step, samples, state.total_flos)
-        flops_per_s = rates.get("flops_per_s", 0.0)
-        found = {f"throughput/{name}": value for name, value in rates.items()}
-        if self._parameters and flops_per_s:
-            flops_per_token = _FLOPS_PER_TOKEN * self._parameters
-            found["throughput/tokens_per_s"] = flops_per_s / flops_per_token
-            found["train/tokens_seen"] = float(round(state.total_flos / flops_per_token))
-        if self._all_flops_per_s and flops_per_s:
-            found["throughput/mfu"] = flops_per_s / self._all_flops_per_s
-        return found
+    # Called each step: names are looked up, not made, and what stays the same has been read in `begin`.
+    def _of_training(self, logs: Mapping[str, Any], args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
+        names = self._names
+        values = {names.get(key) or self._new_name(key): value for key, value in logs.items()}
+        done = self._throughput.read(state.global_step, state.total_flos)
+        if done is not None:
+            values["throughput/step_time_s"] = done.spent_s / done.steps
+            values["throughput/samples_per_s"] = self._samples_per_step * done.steps / done.spent_s
+            if self._flops_per_token and done.flops > 0:
+                values["throughput/tokens_per_s"] = done.flops / self._flops_per_token / done.spent_s
+                values["train/tokens_seen"] = float(round(state.total_flos / self._flops_per_token))
+            if self._peak_of_all and done.flops > 0:
+                values["throughput/mfu"] = done.flops / self._peak_of_all / done.spent_s
+        if self._rates:
+            values |= self._rates
+        if not (_is_finite(logs["loss"]) and _is_finite(logs.get("grad_norm"))):
+            values["train/nonfinite"] = 1.0
+            what = f"the loss is {logs['loss']} and the gradient's norm {logs.get('grad_norm')}."
+            self._warn(state.global_step, what + (_FILTERED if args.logging_nan_inf_filter else ""))
+        return values
+
+    def _of_evaluation(self, logs: Mapping[str, Any], args: TrainingArguments) -> dict[str, Any]:
+        metric = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
+        if metric in logs:
+            self._best_name = f"best/{series_name(metric, stage_prefix(logs))}"
+        return series_of(logs)
+
+    def _new_name(self, key: str) -> str:
+        name = series_name(key, None)
+        if len(self._names) < _MOST_NAMES:
+            self._names[key] = name
+        return name
 
     def _warn(self, step: int, what: str) -> None:
         """Once: a training that has become NaN stays so."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final, final
 
 from transformers import TrainerState, TrainingArguments
@@ -23,6 +22,7 @@ from tracelet.core.records import MetricData, MetricType
 from tracelet.errors import TraceletError
 from tracelet.journal.format import IDENTITY_FILE
 from tracelet.journal.live import REWIND_NAME
+from tracelet.settings import TraceletSettings
 from tracelet_hf.exit import INTERRUPTED, ExitGuard
 
 logger = logging.getLogger(__name__)
@@ -99,13 +99,16 @@ class Recording:
 
     # -- life cycle ----------------------------------------------------------------------------------------------------
 
-    def begin(self, args: TrainingArguments, state: TrainerState, saved: Mapping[str, Any] | None) -> None:
+    def begin(
+        self, args: TrainingArguments, state: TrainerState, saved: Mapping[str, Any] | None, *, all_together: bool
+    ) -> None:
         """Choose the run and start it, on the first rank; the others join it where they are to record.
 
         Args:
             args: The training arguments.
             state: At the beginning of the training, or of an evaluation alone.
             saved: The `identity` in the checkpoint that the training resumes from.
+            all_together: Whether every rank calls this now, so that they can talk to each other.
 
         Raises:
             TraceletError: What `Experiment.start()` raises.
@@ -118,9 +121,9 @@ class Recording:
                 path = os.fspath(self.experiment.run_dir)
                 self.has_begun = True
         finally:  # Also where the first rank can't: the others wait for it.
-            if self._all_ranks and args.world_size > 1:
+            if all_together and self._all_ranks and args.world_size > 1:
                 path = _from_first_rank(path)
-        if path is not None and not state.is_world_process_zero:
+        if not state.is_world_process_zero:
             self._join(path, args.process_index)
 
     def training_began(self, state: TrainerState) -> None:
@@ -208,13 +211,17 @@ class Recording:
             )  # fmt: skip
         return here
 
-    def _join(self, path: str, rank: int) -> None:
-        try:
-            self._chosen = Experiment.attach(Path(path), rank=rank)
-        except TraceletError as error:  # The first rank's directory can't be seen from another host, say.
-            logger.warning("rank %d records nothing: %s", rank, error)
-            return
-        self.prefix, self.has_begun = f"rank/{rank}/", True
+    def _join(self, path: str | None, rank: int) -> None:
+        """Record into the run that is there; without one, the experiment takes every call and keeps nothing."""
+        if path is not None:
+            try:
+                self._chosen = Experiment.attach(path, rank=rank)
+                self.prefix, self.has_begun = f"rank/{rank}/", True
+                return
+            except TraceletError as error:  # It can't be seen from another host, say.
+                logger.warning("rank %d records nothing: %s", rank, error)
+        settings = TraceletSettings.load(disabled=True)
+        self._chosen = Experiment(self._base.name, run_id=self._base.run_id, settings=settings)
 
     def _mark(self, name: str, value: int, step: int) -> None:
         if not self.prefix:

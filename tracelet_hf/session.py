@@ -35,14 +35,16 @@ class Session:
         """What a checkpoint keeps."""
         return {**self.recording.identity, "models": dict(self._models.kept)}
 
-    def begin(self, args: TrainingArguments, state: TrainerState, saved: Mapping[str, Any] | None) -> bool:
-        """Begin the run, or go on with it; whether this process records.
+    def begin(
+        self, args: TrainingArguments, state: TrainerState, saved: Mapping[str, Any] | None, *, all_together: bool
+    ) -> bool:
+        """Begin the run, or go on with it, as `Recording.begin`; whether this process records.
 
         Raises:
             TraceletError: What `Experiment.start()` raises.
         """
         before = self.recording.run_id
-        self.recording.begin(args, state, saved)
+        self.recording.begin(args, state, saved, all_together=all_together)
         if self.recording.run_id != before:
             kept = saved["models"] if saved is not None else {}
             self._models = self._models.of_another_run(self.recording.latest, args, state, kept)
@@ -62,6 +64,11 @@ class Session:
         if self._losses is not None:
             self._losses.attach(model)
 
+    @property
+    def has_rates(self) -> bool:
+        """Whether there are several learning rates to note."""
+        return self._progress.has_rates
+
     def optimizer_stepped(self, optimizer: Any) -> None:
         """The optimizer has made its step; the scheduler has not."""
         self._progress.optimizer_stepped(optimizer)
@@ -71,7 +78,8 @@ class Session:
         self._progress.step_ended()
         if self._losses is not None:
             self._losses.step_ended(state.global_step)
-        self._log_best(state)
+        if state.best_metric is not None:
+            self._log_best(state)
 
     def epoch_ended(self, state: TrainerState) -> None:
         """An epoch has ended."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 # Dense, 16 bits, from the makers' data sheets. The first name that a device's name contains counts.
 _PEAK_FLOPS_PER_S: Final = {
@@ -38,6 +38,20 @@ def peak_flops_per_s(device: str) -> float | None:
     return next((peak for name, peak in _PEAK_FLOPS_PER_S.items() if name in device), None)
 
 
+class Interval(NamedTuple):
+    """What was done between two reads, never without a step.
+
+    Attributes:
+        steps: So many.
+        spent_s: The time that they took, in seconds, without the pauses.
+        flops: Floating-point operations; 0 where none are counted.
+    """
+
+    steps: int
+    spent_s: float
+    flops: float
+
+
 @final
 class Throughput:
     """See the module docstring."""
@@ -48,7 +62,7 @@ class Throughput:
         self.begin(0, 0.0)
 
     def begin(self, step: int, flops: float) -> None:
-        """A training begins, or goes on, at a step; `flops` are the operations that were counted before it."""
+        """A training begins, or goes on, at a step; `flops` are the operations that were counted before."""
         self._began_s = self._noted_s = self._clock_s()
         self._paused_s = 0.0
         self._step, self._flops = step, flops
@@ -63,22 +77,15 @@ class Throughput:
         self._paused_s += now_s - self._noted_s
         self._noted_s = now_s
 
-    def read(self, step: int, samples_per_step: int, flops: float) -> dict[str, float]:
-        """What has been reached since the last read.
+    def read(self, step: int, flops: float) -> Interval | None:
+        """What has been done since the last read; None without a new step.
 
         Args:
             step: How many steps have been done, in all.
-            samples_per_step: Over all devices.
             flops: Operations that have been counted, in all.
-
-        Returns:
-            `step_time_s`, `samples_per_s`, and where operations are counted `flops_per_s`; nothing without a new step.
         """
         now_s = self._clock_s()
-        steps, spent_s, done = step - self._step, now_s - self._began_s - self._paused_s, flops - self._flops
+        done = Interval(step - self._step, now_s - self._began_s - self._paused_s, flops - self._flops)
         self._began_s = self._noted_s = now_s
         self._paused_s, self._step, self._flops = 0.0, step, flops
-        if steps <= 0 or spent_s <= 0:
-            return {}
-        rates = {"step_time_s": spent_s / steps, "samples_per_s": samples_per_step * steps / spent_s}
-        return rates | ({"flops_per_s": done / spent_s} if done > 0 else {})
+        return done if done.steps > 0 and done.spent_s > 0 else None

@@ -33,10 +33,11 @@ def test_the_end_of_the_program_is_the_end_of_the_run(plan: str, expected: int, 
 
 
 def test_of_two_ranks_the_first_records_one_run():
-    python("ddp", [], launcher=TORCHRUN)
+    python("ddp", ["evaluates"], launcher=TORCHRUN)
     found = tracelet.load_run("ddp")
     assert RunStatus.FINISHED is found.status
     assert list(range(1, STEPS // 2 + 1)) == found.series("train/loss").steps.tolist()
+    assert ([0], [0.0]) == (found.series("eval/loss").steps.tolist(), found.series("after").values.tolist())
     assert 2 == found.params["world_size"]
     assert 1 == len(list(found.path.glob("*.log")))
     assert ["ddp"] == [path.name for path in found.path.parent.iterdir()]
@@ -45,12 +46,13 @@ def test_of_two_ranks_the_first_records_one_run():
 
 
 def test_all_ranks_record_into_one_run_where_that_is_wanted():
-    python("ddp", ["ranks"], launcher=TORCHRUN)
+    python("ddp", ["ranks", "evaluates"], launcher=TORCHRUN)
     found = tracelet.load_run("ddp")
     assert RunStatus.FINISHED is found.status
     assert [0, 1] == sorted((first_line(log) or {})["rank"] for log in found.path.glob("*.log"))
     for name in ("train/loss", "rank/1/train/loss", "rank/1/throughput/step_time_s"):
         assert list(range(1, STEPS // 2 + 1)) == found.series(name).steps.tolist()
+    assert [0.0, 1.0] == sorted(found.series("after").values.tolist())
     assert found.series("train/loss").values == pytest.approx(found.series("rank/1/train/loss").values)
     assert ["ddp"] == [path.name for path in found.path.parent.iterdir()]
 

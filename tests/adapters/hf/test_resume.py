@@ -39,7 +39,7 @@ def test_after_a_kill_the_run_goes_on_and_superseded_steps_are_marked(plan: str)
         assert [*steps[:5], *steps[4:]] == run.series(name).steps.tolist()  # Both attempts are kept.
         assert steps == live_series(run, name).steps.tolist()
     assert [(4, 4.0)] == points(run, "tracelet/rewind")
-    assert [(STEPS, 1.0)] == points(run, "after")
+    assert [(STEPS, 0.0)] == points(run, "after")
 
 
 def test_values_after_resuming_are_those_of_an_unbroken_training():

@@ -68,6 +68,7 @@ def test_a_fault_of_ours_is_logged_once_and_the_training_goes_on(event: str, mon
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr(Session, event, fail)
+    monkeypatch.setattr(Session, "has_rates", True)
     callback = TraceletCallback()
     often = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 4}
     made = trainer(callback, eval_dataset=reviews(8, 1), num_train_epochs=2, **often)

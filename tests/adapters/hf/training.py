@@ -2,7 +2,7 @@
 
 A PLAN of `killed` ends after step 5 with a kill, after checkpoints of steps 2 and 4; `fails` raises in step 3,
 `handled` does so and goes on; `interrupted` gets a Ctrl-C; `resumes` goes on from the last checkpoint; `restores` has
-the trainer restore its callbacks; `ranks` has all ranks record.
+the trainer restore its callbacks; `ranks` has all ranks record; `evaluates` evaluates first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from tests.adapters.hf.helpers import Fail, trainer
+from tests.adapters.hf.helpers import Fail, reviews, trainer
 from tracelet_hf import TraceletCallback
 
 
@@ -45,6 +45,8 @@ if __name__ == "__main__":
         save_steps=2,
         restore_callback_states_from_checkpoint="restores" in plans,
     )
+    if "evaluates" in plans:
+        made.evaluate(reviews(8, 1))
     try:
         made.train(resume_from_checkpoint="resumes" in plans)
     except RuntimeError:
@@ -52,4 +54,4 @@ if __name__ == "__main__":
             raise
     if "resumes" in plans and made.is_world_process_zero():
         assert run_id == callback.run_id
-        callback.experiment.log_metric("after", 1.0, made.state.global_step)
+    callback.experiment.log_metric("after", float(made.args.process_index), made.state.global_step)

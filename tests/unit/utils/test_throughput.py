@@ -31,15 +31,14 @@ def throughput(clock: Clock) -> Throughput:
     return made
 
 
-def test_rates_are_those_since_the_last_read(clock: Clock, throughput: Throughput):
+def test_an_interval_is_that_since_the_last_read(clock: Clock, throughput: Throughput):
     for _ in range(2):
         clock.spend(2.0)
         throughput.step_ended()
-    expected = {"step_time_s": 2.0, "samples_per_s": 4.0, "flops_per_s": 50.0}
-    assert expected == throughput.read(12, 8, 1200.0)
+    assert (2, 4.0, 200.0) == throughput.read(12, 1200.0)
     clock.spend(1.0)
     throughput.step_ended()
-    assert {"step_time_s": 1.0, "samples_per_s": 8.0} == throughput.read(13, 8, 1200.0)
+    assert (1, 1.0, 0.0) == throughput.read(13, 1200.0)
 
 
 def test_pauses_are_left_out(clock: Clock, throughput: Throughput):
@@ -51,17 +50,17 @@ def test_pauses_are_left_out(clock: Clock, throughput: Throughput):
             throughput.pause_ended()
     clock.spend(1.0)
     throughput.step_ended()
-    assert 1.0 == throughput.read(13, 1, 0.0)["step_time_s"]
+    assert (3, 3.0) == throughput.read(13, 0.0)[:2]
     clock.spend(30.0)
     throughput.pause_ended()
     clock.spend(1.0)
-    assert 1.0 == throughput.read(14, 1, 0.0)["step_time_s"]
+    assert (1, 1.0) == throughput.read(14, 0.0)[:2]
 
 
-def test_without_a_new_step_or_time_there_is_no_rate(clock: Clock, throughput: Throughput):
-    assert {} == throughput.read(11, 1, 2000.0)
+def test_without_a_new_step_or_time_there_is_nothing(clock: Clock, throughput: Throughput):
+    assert None is throughput.read(11, 2000.0)
     clock.spend(1.0)
-    assert {} == throughput.read(11, 1, 3000.0)
+    assert None is throughput.read(11, 3000.0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,194 @@
+"""How much longer a training of Hugging Face's takes with a callback that records every step.
+
+A small language model is trained with `logging_steps=1`, some milliseconds a step. The callbacks take turns from step
+to step, in a new order each round, so that whatever else the machine does hits all of them alike. Two figures, medians
+over the steps on one thread of torch's: the time in the callback's own events, as CPU time of the thread that trains,
+which a noisy machine hardly changes; and by how much the step was longer than the one of `report_to=[]` in the same
+round, where the trainer logs just as often, to nobody. W&B runs offline; MLflow logs into SQLite from a thread of its
+own, as the callback of transformers has it: that shows in the longer steps alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import random
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import MLflowCallback, TensorBoardCallback, WandbCallback
+from transformers.utils import logging as transformers_logging
+
+from benchmarks.measuring import Row, Target, scaled, show
+from tracelet_hf import TraceletCallback
+
+_STEPS = 400  # Of each callback.
+_WARM_UP = 20
+_LIMIT = 1.02
+_OFF, _OURS, _TRUE_LOSS = "report_to=[]", "TraceletCallback", "TraceletCallback(true_loss=True)"
+
+
+def main(scale: float = 1.0) -> None:
+    """Measure and print."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    for name in ("tracelet", "tracelet_hf", "mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), _scratch() as directory:
+            warnings.simplefilter("ignore")
+            _measure(directory, scaled(_STEPS, scale, 5))
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        torch.set_num_threads(threads)
+
+
+def _measure(directory: Path, steps: int) -> None:
+    ours = {name: TraceletCallback(dir=directory, true_loss=name == _TRUE_LOSS) for name in (_OURS, _TRUE_LOSS)}
+    peers = {"TensorBoard": TensorBoardCallback(), "W&B, offline": WandbCallback(), "MLflow": MLflowCallback()}
+    timed = {name: _Timed(callback) for name, callback in {**ours, **peers}.items()}
+    turns = _Turns({_OFF: None, **timed})
+    rounds = steps + _WARM_UP
+    trainer = Trainer(
+        LlamaForCausalLM(LlamaConfig(**_SIZES)),
+        TrainingArguments(
+            output_dir=os.fspath(directory / "out"),
+            per_device_train_batch_size=4,
+            max_steps=rounds * len(turns.steps) + 1,
+            logging_steps=1,
+            save_strategy="no",
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+        ),
+        train_dataset=_data(4 * (rounds + 1) * len(turns.steps)),  # One epoch.
+        callbacks=[turns, *timed.values()],
+    )
+    trainer.remove_callback(PrinterCallback)
+    turns.handler = trainer.callback_handler
+    trainer.train()
+    for callback in ours.values():
+        callback.stop()
+    _show(turns.steps)
+
+
+def _show(steps: Mapping[str, list[_Step]]) -> None:
+    step_ms = statistics.median(step.cpu_ns for step in steps[_OFF]) / 1e6
+    rows = [Row(_OFF, f"the step: {step_ms:.3f} ms")]
+    for name in [name for name in steps if name != _OFF]:
+        own_ms = statistics.median(step.own_ns for step in steps[name]) / 1e6
+        longer = zip(steps[name], steps[_OFF], strict=True)
+        cpu_ms, wall_ms = (
+            statistics.median(differences) / 1e6
+            for differences in zip(
+                *((one.cpu_ns - off.cpu_ns, one.wall_ns - off.wall_ns) for one, off in longer), strict=True
+            )
+        )
+        target = Target(1 + own_ms / step_ms, _LIMIT, "times") if name == _OURS else None
+        figure = f"{own_ms:.3f} ms (step {cpu_ms:+.3f}, wall {wall_ms:+.3f})"
+        rows.append(Row(name, figure, ratio=f"{1 + own_ms / step_ms:.3f}", target=target))
+    show(f"Hugging Face Trainer: time in the callback's events, each step logged; ratio to {_OFF}", rows)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The time of a step, and of its callback's own events."""
+
+    cpu_ns: int
+    wall_ns: int
+    own_ns: int
+
+
+@final
+class _Timed(TrainerCallback):
+    """A callback, and the CPU time that it has spent."""
+
+    def __init__(self, callback: TrainerCallback) -> None:
+        self.spent_ns = 0
+        for event in (name for name in dir(TrainerCallback) if name.startswith("on_")):
+            setattr(self, event, functools.partial(self._time, getattr(callback, event)))
+
+    def _time(self, event: Callable[..., Any], *arguments: Any, **given: Any) -> Any:
+        began_ns = time.thread_time_ns()
+        result = event(*arguments, **given)
+        self.spent_ns += time.thread_time_ns() - began_ns
+        return result
+
+
+@final
+class _Turns(TrainerCallback):
+    """Gives each step its callback, and times it to the beginning of the next step."""
+
+    handler: Any
+
+    def __init__(self, cases: Mapping[str, _Timed | None]) -> None:
+        self.steps: dict[str, list[_Step]] = {name: [] for name in cases}
+        self._cases = cases
+        self._order: list[str] = []
+        self._present: str | None = None
+        self._began_ns = (0, 0, 0)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        if self._present is not None and state.global_step > _WARM_UP * len(self._cases):
+            times_ns = zip(self._times_ns(), self._began_ns, strict=True)
+            self.steps[self._present].append(_Step(*(now_ns - began_ns for now_ns, began_ns in times_ns)))
+        self._order = self._order or random.sample(list(self._cases), len(self._cases))
+        self._present = self._order.pop()
+        others = [one for one in self.handler.callbacks if not isinstance(one, _Timed)]
+        chosen = self._cases[self._present]
+        self.handler.callbacks = others if chosen is None else [*others, chosen]
+        self._began_ns = self._times_ns()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        for callback in self._cases.values():
+            if callback is not None and callback not in self.handler.callbacks:
+                callback.on_train_end(args, state, control, **given)
+
+    def _times_ns(self) -> tuple[int, int, int]:
+        present = self._cases[self._present] if self._present is not None else None
+        return time.thread_time_ns(), time.perf_counter_ns(), 0 if present is None else present.spent_ns
+
+
+_SIZES = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "max_position_embeddings": 32,
+}  # fmt: skip
+
+
+def _data(count: int) -> list[dict[str, torch.Tensor]]:
+    tokens = torch.randint(0, 64, (count, 16))
+    return [{"input_ids": row, "labels": row} for row in tokens]
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """A directory for what the trackers write, and the environment that sends them there."""
+    with tempfile.TemporaryDirectory(prefix="tracelet-benchmark-") as directory:
+        ours = {
+            "WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": directory,
+            "TENSORBOARD_LOGGING_DIR": directory, "MLFLOW_TRACKING_URI": f"sqlite:///{directory}/mlflow.db",
+        }  # fmt: skip
+        before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)
+        try:
+            yield Path(directory)
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+if __name__ == "__main__":
+    main()
