@@ -57,6 +57,7 @@ def _log(rows: int) -> float:
         for step in range(rows):
             run.log({"_timestamp": time.time(), "tracelet/step": step, **_metrics(step)})
         run.finish()
+        wandb.teardown()  # Which waits until wandb-core has written its file, as ours does for every batch.
         seconds = time.perf_counter() - began_s
         check(points_in_wandb(directory), rows * _SERIES)
         return seconds

@@ -137,7 +137,7 @@ class TraceletSettings(BaseSettings):
         description="How long `stop()` waits for the backends, in seconds; at most one day.",
     )
     delivery: Literal["thread", "process"] = Field(
-        "thread", description="Where delivery runs: in threads of the process, or in a process of its own."
+        "process", description="Where delivery runs: in a process of its own, or in threads of the training's."
     )
     delivery_linger_s: float = Field(
         600.0,

@@ -295,6 +295,7 @@ def test_plugins_are_discovered_by_their_entry_points(
     install_entry_points(tmp_path / "packages")
     monkeypatch.syspath_prepend(tmp_path / "packages")
     monkeypatch.setattr(PluginManager, "_installed", None)
+    monkeypatch.setenv("TRACELET_DELIVERY", "thread")  # Another process would not have the fake of the SDK.
     run_snippet("tests_of_integration.py")["test_neptune_integration"]()
     (run,) = neptune.runs
     assert {"test_accuracy": [(1, 0.95)]} == run.series

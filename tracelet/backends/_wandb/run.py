@@ -10,7 +10,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final, final
 
 from tracelet.backends._wandb import mapping
@@ -19,7 +18,7 @@ from tracelet.backends._wandb.log import TransactionLog
 from tracelet.backends._wandb.mapping import AXIS_PREFIX, STEP_KEY, Form
 from tracelet.backends._wandb.media import artifact, media
 from tracelet.backends._wandb.rows import Rows
-from tracelet.backends._wandb.stored import entries, records
+from tracelet.backends._wandb.stored import send_again
 from tracelet.core.records import DEFINE_PREFIX, DESCRIPTION_NAME, GIT_COMMIT_NAME, STATUS_NAME, TAG_PREFIX, MetricData
 from tracelet.delivery.retry import Verdict, judge
 from tracelet.delivery.state import RemoteState
@@ -186,26 +185,9 @@ class WandbRun:
             self._sent["config"] += 1
 
     def _resend(self, files: Sequence[str]) -> None:
-        """Send again what a wandb-core which died had written to its file, and not brought to the service.
-
-        Rows reach the service in their order, and it has told what the next one is. The configuration and the files
-        beside the rows take seconds, and nothing tells whether they have arrived: all of them go again.
-        """
-        if self._run.offline:
-            return
-        for file, record in records(files):
-            match record.WhichOneof("record_type"):
-                case "history":
-                    row = entries(record.history.item)
-                    if row.pop("_step") >= self._run.starting_step:
-                        row.pop("_runtime", None)
-                        self._log(row)
-                case "config":
-                    self._config.update(entries(record.config.update))
-                case "files":
-                    folder = Path(file).parent / "files"
-                    for path in (folder / item.path for item in record.files.files):
-                        self._run.save(path, base_path=folder, policy="now", glob=False)
-        self._send_config()
-        self._wait_until_written()
-        self._state.update({"unfinished": [self._file]})
+        """Send again what a wandb-core which died had written to its files, and not brought to the service."""
+        if not self._run.offline:
+            self._config.update(send_again(files, self._run, self._log))
+            self._send_config()
+            self._wait_until_written()
+            self._state.update({"unfinished": [self._file]})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tracelet.backends._wandb import mapping
@@ -48,6 +49,36 @@ def records(files: Sequence[str]) -> Iterator[tuple[str, Any]]:
     for file in files:
         for record in TransactionLog(file).read() if os.path.exists(file) else ():
             yield file, record
+
+
+def send_again(files: Sequence[str], run: Any, log: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Send what the service may lack of these files; gives what they say of the configuration.
+
+    Rows reach the service in their order, and it has told what the next one is. The configuration and the files beside
+    the rows take seconds, and nothing tells whether they have arrived: all of them go again.
+
+    Args:
+        files: `.wandb` files.
+        run: The SDK's run, open.
+        log: Takes a row.
+
+    Raises:
+        OSError, CorruptJournalError: As `history`.
+    """
+    config: dict[str, Any] = {}
+    for file, record in records(files):
+        match record.WhichOneof("record_type"):
+            case "history":
+                row = entries(record.history.item)
+                if row.pop("_step") >= run.starting_step:
+                    log({key: value for key, value in row.items() if key != "_runtime"})
+            case "config":
+                config.update(entries(record.config.update))
+            case "files":
+                folder = Path(file).parent / "files"
+                for item in record.files.files:
+                    run.save(folder / item.path, base_path=folder, policy="now", glob=False)
+    return config
 
 
 def entries(items: Any) -> dict[str, Any]:
