@@ -22,6 +22,7 @@ class Benchmark(enum.StrEnum):
     READING = "reading"
     MEMORY = "memory"
     LIGHTNING = "lightning_overhead"
+    HUGGING_FACE = "hf_overhead"
     MLFLOW = "mlflow_delivery"
     WANDB = "wandb_delivery"
     TRACKERS = "tracker_overhead"
