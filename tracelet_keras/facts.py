@@ -33,10 +33,14 @@ def size(model: keras.Model) -> Iterator[tuple[str, Any]]:
     yield "model/frozen_parameters", total - trainable
 
 
-def compilation(model: keras.Model) -> Iterator[tuple[str, Any]]:
-    """The optimizers and what else `compile()` was given, as parameters."""
+def optimization(model: keras.Model) -> Iterator[tuple[str, Any]]:
+    """The optimizers, as parameters."""
     for name, optimizer in optimizers(model).items():
         yield _joined("optimizer", name), _plain(keras.optimizers.serialize(optimizer))
+
+
+def compilation(model: keras.Model) -> Iterator[tuple[str, Any]]:
+    """What else `compile()` was given, as parameters."""
     for name, value in model.get_compile_config().items():
         if name != "optimizer":
             yield f"compile/{name}", _plain(value)

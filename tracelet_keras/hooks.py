@@ -155,7 +155,8 @@ class RecordingHooks(GuardedCallback):
         if self._log_model and self._model is not None and self._model.built:
             self._run.say(facts.size(self._model))
             self._run.say_text("model/summary", facts.summary(self._model))
-            self._run.say(facts.compilation(self._model))
+            self._run.say(facts.optimization(self._model))
+            self._run.say(facts.compilation(self._model))  # Last, since a loss of one's own may have no configuration.
 
     @guarded
     def _begin_training(self) -> None:
@@ -192,7 +193,8 @@ class RecordingHooks(GuardedCallback):
         known = progress.last_logs if self._progress.is_due(step) else {}
         training = {name: value for name, value in logs.items() if not name.startswith("val_")}
         validation = {name.removeprefix("val_"): logs[name] for name in logs.keys() - training.keys()}
-        self._record("train/", {name: value for name, value in training.items() if known.get(name) != value}, step)
+        news = {name: value for name, value in training.items() if repr(value) != repr(known.get(name))}
+        self._record("train/", news, step)
         self._record("val/", {name: validation[name] for name in validation.keys() - self._validated}, step)
         self._record("", more, step)
         self._record("train/", took, step)

@@ -41,7 +41,7 @@ class TraceletPredictions(GuardedCallback):
         """Prepare.
 
         Args:
-            x: The samples, as `model.predict` takes them.
+            x: The samples, as `model.predict_on_batch` takes them.
             y: Their targets; a dict or list where the model has several outputs.
             every: Record after so many epochs.
             images: An image of each sample to record with its prediction: arrays (H, W), (H, W, C) or (C, H, W).
@@ -65,7 +65,7 @@ class TraceletPredictions(GuardedCallback):
             return
         model = self.model
         step = facts.steps_taken(model)
-        outputs = model.predict(self._x, verbose=0)
+        outputs = model.predict_on_batch(self._x)  # `predict` draws from torch's random numbers, as any loader does.
         columns = dict(self._columns(_named(outputs)))
         experiment.log_table("val/predictions", columns, step)
         for index, image in enumerate(() if self._images is None else self._images):

@@ -1,4 +1,4 @@
-"""Small real models and data for the tests: handwritten digits. Imports Keras, so only what runs in a `KerasProcess` may.
+"""Small real models and data for the tests: handwritten digits. For what runs in a `KerasProcess`.
 
 Each `fit` has 8 batches of 16 an epoch.
 """

@@ -10,9 +10,13 @@ import tracelet
 
 def only_run() -> tracelet.Run:
     """The one run that there is in the test's directory."""
-    runs = list(Path("tracelet_runs").glob("*/*/run.json"))
+    runs = all_runs()
     assert 1 == len(runs)
-    return tracelet.Run(runs[0].parent)
+    return runs[0]
+
+
+def all_runs() -> list[tracelet.Run]:
+    return [tracelet.Run(file.parent) for file in Path("tracelet_runs").glob("*/*/run.json")]
 
 
 def points(run: tracelet.Run, name: str) -> list[tuple[int, float]]:

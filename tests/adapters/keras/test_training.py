@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tracelet
 from tests.adapters.keras.reading import only_run, points, steps
 from tests.adapters.keras.workers import KerasProcess
-from tracelet import RunStatus
+from tracelet import MetricType, RunStatus
 
 History = dict[str, list[float]]
 Points = dict[str, list[tuple[int, float]]]
@@ -122,9 +123,7 @@ def test_every_batch_has_the_values_that_keras_tells(keras: KerasProcess, case: 
     for name in ("loss", "accuracy", "digit_loss"):
         batches = {step: logs[name] for step, logs in seen.items() if name in logs}
         if batches:
-            ends = dict(
-                expected(history)[f"train/{name}"]
-            )  # The epoch's own value comes later, where it is another one.
+            ends = dict(expected(history)[f"train/{name}"])  # Where they differ, they come later.
             assert batches | ends == dict(points(run, f"train/{name}"))
     assert list(range(1, 8 * len(history["loss"]) + 1)) == sorted(set(steps(run, "train/loss")))
 
@@ -199,6 +198,33 @@ def test_what_another_callback_adds_to_the_logs_is_recorded(keras: KerasProcess)
     assert [0.0, 0.5, 1.0, 1.5] == [value for _, value in points(run, "val/f1")]
     assert [0.0, 0.25, 0.5, 0.75] == [value for _, value in points(run, "train/mine")]
     assert 4 == len(run.series("val/loss"))
+
+
+def fit_with_a_metric_of_each_class() -> History:
+    import keras
+
+    from tests.adapters.keras import models
+    from tracelet_keras import TraceletCallback
+
+    images, labels = models.digits()
+    metrics = [keras.metrics.F1Score(average=None, name="f1")]
+    model = models.network(loss=keras.losses.CategoricalCrossentropy(from_logits=True), metrics=metrics)
+    targets = keras.utils.to_categorical(labels, 10)
+    callback = TraceletCallback(log_freq="batch")
+    history = model.fit(images, targets, batch_size=16, epochs=2, callbacks=[callback], verbose=0).history
+    return {
+        name: [getattr(value, "tolist", lambda value=value: value)() for value in history[name]] for name in history
+    }
+
+
+def test_a_metric_that_is_a_vector_is_recorded_as_a_tensor(keras: KerasProcess):
+    history = keras.run(fit_with_a_metric_of_each_class)
+    run = only_run()
+    wanted = expected({"loss": history["loss"]})
+    assert wanted == at_ends(run, wanted)
+    tensors = {record.iteration: np.load(record.value).tolist() for record in run.records(MetricType.TENSOR)}
+    assert list(range(1, 17)) == sorted(tensors)
+    assert history["f1"] == [tensors[8], tensors[16]]
 
 
 # -- several calls, and other ones -------------------------------------------------------------------------------------

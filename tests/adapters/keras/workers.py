@@ -9,6 +9,8 @@ import concurrent.futures
 import importlib.util
 import multiprocessing
 import os
+import pickle
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -52,6 +54,12 @@ def _call(directory: str, body: Callable[..., Any], args: Any, options: Any) -> 
             warnings.simplefilter("error")
             warnings.filterwarnings("default", module=FRAMEWORKS)
             return body(*args, **options)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # It would break the pool.
+            raise RuntimeError("".join(traceback.format_exception(error))) from None
+        raise
     finally:
         while (experiment := tracelet.get_active_experiment()) is not None:
             experiment.stop()

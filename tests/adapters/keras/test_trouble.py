@@ -1,0 +1,285 @@
+"""A training goes on, and its record says the truth, whatever happens around it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tracelet
+from tests.adapters.keras.reading import nothing_recorded, only_run, points, steps
+from tests.adapters.keras.workers import KerasProcess
+from tests.docs.test_pages import ROOT
+from tracelet import RunStatus
+from tracelet.errors import PluginNotFoundError, RunNotFoundError, UsageError
+
+
+def fit(callbacks: Any, epochs: int = 2, **options: Any) -> None:
+    from tests.adapters.keras import models
+
+    images, labels = models.digits()
+    model = models.network(**options)
+    model.fit(
+        images,
+        labels,
+        batch_size=16,
+        epochs=epochs,
+        validation_data=models.validation(),
+        callbacks=callbacks,
+        verbose=0,
+    )
+
+
+# -- mistakes of the user ----------------------------------------------------------------------------------------------
+
+
+def make(**options: Any) -> None:
+    import tracelet_keras
+
+    if options.pop("with_experiment", False):
+        options["experiment"] = tracelet.Experiment("mine")
+    tracelet_keras.TraceletCallback(**options)
+
+
+@pytest.mark.parametrize("log_freq", [0, -1, "step", 1.5, True, None])
+def test_a_wrong_frequency_raises_at_construction(keras: KerasProcess, log_freq: Any):
+    with pytest.raises(UsageError, match="'epoch', 'batch' or a number of batches"):
+        keras.run(make, log_freq=log_freq)
+    assert nothing_recorded()
+
+
+def test_an_experiment_excludes_the_description_of_another_one(keras: KerasProcess):
+    with pytest.raises(UsageError, match=r"give the rest to Experiment\(\)"):
+        keras.run(make, with_experiment=True, project="p")
+
+
+def test_a_name_that_keras_does_not_have_is_an_attribute_error():
+    import tracelet_keras
+
+    with pytest.raises(AttributeError, match="has no attribute 'TraceletCallbak'"):
+        _ = tracelet_keras.TraceletCallbak
+
+
+def fit_with(**options: Any) -> None:
+    from tracelet_keras import TraceletCallback
+
+    fit([TraceletCallback(**options)])
+
+
+def test_a_backend_that_is_not_installed_raises_before_the_training(keras: KerasProcess):
+    with pytest.raises(PluginNotFoundError, match="'mlfow'"):
+        keras.run(fit_with, backend="mlfow")
+    assert nothing_recorded()
+
+
+def test_a_run_that_has_to_be_there_raises_before_the_training(keras: KerasProcess):
+    with pytest.raises(RunNotFoundError):
+        keras.run(fit_with, run_id="new", resume=True)
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+def fit_with_a_fault(hook: str) -> tuple[int, list[str]]:
+    """Breaks what the hook calls; returns how far the training came, and what was logged."""
+    import logging
+
+    from tests.adapters.keras import models
+    from tracelet_keras import TraceletCallback, guarding
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    messages: list[str] = []
+    handler = Keep()
+    guarding.logger.addHandler(handler)
+    guarding.logger.propagate = False
+    callback, seen = TraceletCallback(log_freq="batch"), models.Seen()
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError(hook)
+
+    setattr(callback if hook == "_record" else callback._progress, hook, broken)
+    try:
+        fit([callback, seen])
+    finally:
+        guarding.logger.removeHandler(handler)
+        guarding.logger.propagate = True
+    return len(seen.logs), messages
+
+
+@pytest.mark.parametrize("hook", ["_record", "begin_epoch", "begin_batch", "end_batch", "end_epoch"])
+def test_a_fault_of_ours_is_logged_once_and_stops_no_training(keras: KerasProcess, hook: str):
+    batches, messages = keras.run(fit_with_a_fault, hook)
+    assert 16 == batches
+    assert ["the training goes on"] == [message.split("; ")[1].split(",")[0] for message in messages]
+
+
+def fit_and_stop_in_the_middle() -> None:
+    from tests.adapters.keras import models
+    from tracelet_keras import TraceletCallback
+
+    callback = TraceletCallback(log_freq="batch")
+    fit([callback, models.At(4, callback.stop)])
+
+
+def test_a_run_that_is_stopped_in_the_middle_stops_no_training(keras: KerasProcess):
+    keras.run(fit_and_stop_in_the_middle)
+    assert 4 >= len(only_run().series("train/loss"))
+
+
+def fit_where_nothing_can_be_written() -> None:
+    from tracelet_keras import TraceletCallback
+
+    Path("file").touch()
+    fit([TraceletCallback(dir="file/runs")])
+
+
+def test_training_runs_where_nothing_can_be_written(keras: KerasProcess):
+    keras.run(fit_where_nothing_can_be_written)
+    assert "" == Path("file").read_text()
+
+
+# -- how a run ends ----------------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import os, signal, sys
+from tests.adapters.keras import models
+from tracelet_keras import TraceletCallback
+import tracelet
+
+def fail():
+    raise RuntimeError("no memory")
+
+def interrupt():
+    raise KeyboardInterrupt
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+images, labels = models.digits()
+model = models.network()
+def fit(epochs=4, callbacks=()):
+    return model.fit(images, labels, batch_size=16, epochs=epochs, callbacks=[callback, *callbacks], verbose=0)
+callback = TraceletCallback(run_id="run", log_freq="batch")
+"""
+
+
+def program(backend: str, body: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", PROGRAM + body]
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+
+
+AT_STEP_11 = "fit(callbacks=[models.At(11, {})])"
+HANDLED = """
+try:
+    fit(callbacks=[models.At(11, {})])
+except BaseException:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "status", "error"),
+    [
+        ("fit()", 0, RunStatus.FINISHED, None),
+        (AT_STEP_11.format("fail"), 1, RunStatus.FAILED, "RuntimeError: no memory"),
+        (AT_STEP_11.format("interrupt"), -signal.SIGINT, RunStatus.FAILED, "KeyboardInterrupt"),
+        (AT_STEP_11.format("kill"), -signal.SIGKILL, RunStatus.KILLED, None),
+        (HANDLED.format("fail"), 0, RunStatus.FAILED, "The training did not end"),
+        (HANDLED.format("interrupt") + "callback.stop()", 0, RunStatus.FAILED, "The training did not end"),
+        (HANDLED.format("interrupt") + "callback.stop('finished')", 0, RunStatus.FINISHED, None),
+        (HANDLED.format("fail") + "fit()", 0, RunStatus.FINISHED, None),
+    ],
+)
+def test_the_status_is_true(body: str, code: int, status: RunStatus, error: str | None):
+    done = program("jax", body)
+    run = tracelet.load_run("run")
+    assert (code, status) == (done.returncode, run.status), done.stderr
+    assert error is None or error in run.error
+    before = 10 if body != "fit()" else 32
+    assert set(range(1, before)) <= set(steps(run, "train/loss"))  # A kill may come before the last one.
+
+
+def test_an_experiment_of_the_user_is_his_to_end():
+    body = 'experiment = tracelet.Experiment("mine", run_id="mine").start()\ncallback = TraceletCallback('
+    body += 'experiment=experiment, log_freq="batch")\n' + HANDLED.format("fail")
+    assert 0 == program("jax", body).returncode
+    run = tracelet.load_run("mine")
+    assert (RunStatus.FINISHED, "mine") == (run.status, run.name)
+    assert {*range(1, 10)} <= set(steps(run, "train/loss"))
+
+
+# -- going on ----------------------------------------------------------------------------------------------------------
+
+BACKUP = """
+import keras
+backup = keras.callbacks.BackupAndRestore("backup")
+"""
+
+
+@pytest.mark.parametrize("order", ["[callback, backup, *more]", "[backup, callback, *more]"])
+def test_backup_and_restore_goes_on_with_the_run_and_its_steps(keras: KerasProcess, order: str):
+    again = f"""{BACKUP}
+more = [models.At(20, kill)] if sys.argv[1:] == ["kill"] else []
+model.fit(images, labels, batch_size=16, epochs=4, callbacks={order}, verbose=0)
+"""
+    first = program(keras.backend, again.replace('sys.argv[1:] == ["kill"]', "True"))
+    assert -signal.SIGKILL == first.returncode, first.stderr
+    killed = tracelet.load_run("run")
+    assert (RunStatus.KILLED, [0, 1]) == (killed.status, [int(epoch) for _, epoch in points(killed, "epoch")])
+    second = program(keras.backend, again)
+    assert 0 == second.returncode, second.stderr
+    run = only_run()
+    assert RunStatus.FINISHED is run.status
+    assert [(8, 0.0), (16, 1.0), (24, 2.0), (32, 3.0)] == points(run, "epoch")
+    found = steps(run, "train/loss")
+    assert list(range(1, 33)) == sorted(set(found))
+    assert {17, 18, 19} >= {step for step in found if found.count(step) > 1}  # Those that were done again.
+
+
+def test_initial_epoch_goes_on_with_the_run_and_its_steps(keras: KerasProcess):
+    assert 0 == program(keras.backend, 'fit(2)\nmodel.save("model.keras")').returncode
+    body = 'import keras\nmodel = keras.models.load_model("model.keras")\n'
+    body += "model.fit(images, labels, batch_size=16, initial_epoch=2, epochs=4, callbacks=[callback], verbose=0)"
+    done = program(keras.backend, body)
+    assert 0 == done.returncode, done.stderr
+    run = only_run()
+    assert [(8, 0.0), (16, 1.0), (24, 2.0), (32, 3.0)] == points(run, "epoch")
+    assert list(range(1, 33)) == steps(run, "train/loss")
+
+
+def retry_in_the_same_process() -> None:
+    import keras
+
+    from tests.adapters.keras import models
+    from tracelet_keras import TraceletCallback
+
+    def fail() -> None:
+        raise RuntimeError("no memory")
+
+    images, labels = models.digits()
+    model, callback = models.network(), TraceletCallback()
+    model.build((None, 64))
+    for more in ([models.At(20, fail)], []):
+        backup = keras.callbacks.BackupAndRestore("backup")
+        try:
+            model.fit(images, labels, batch_size=16, epochs=4, callbacks=[callback, backup, *more], verbose=0)
+        except RuntimeError:
+            model.evaluate(images, labels, callbacks=[callback], verbose=0)
+    callback.stop()
+
+
+def test_a_retry_in_the_same_process_counts_from_what_was_restored(keras: KerasProcess):
+    keras.run(retry_in_the_same_process)
+    run = only_run()
+    assert RunStatus.FINISHED is run.status
+    assert [8, 16, 24, 32] == steps(run, "train/loss")
+    assert 1 == len(run.series("test/loss"))  # And not `val`: the first training had ended.
