@@ -212,9 +212,7 @@ def fit_with_a_metric_of_each_class() -> History:
     targets = keras.utils.to_categorical(labels, 10)
     callback = TraceletCallback(log_freq="batch")
     history = model.fit(images, targets, batch_size=16, epochs=2, callbacks=[callback], verbose=0).history
-    return {
-        name: [getattr(value, "tolist", lambda value=value: value)() for value in history[name]] for name in history
-    }
+    return {"loss": history["loss"], "f1": [value.tolist() for value in history["f1"]]}
 
 
 def test_a_metric_that_is_a_vector_is_recorded_as_a_tensor(keras: KerasProcess):

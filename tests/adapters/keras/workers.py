@@ -57,7 +57,7 @@ def _call(directory: str, body: Callable[..., Any], args: Any, options: Any) -> 
     except Exception as error:
         try:
             pickle.loads(pickle.dumps(error))
-        except Exception:  # It would break the pool.
+        except Exception:  # noqa: BLE001  It may be anything, and would break the pool.
             raise RuntimeError("".join(traceback.format_exception(error))) from None
         raise
     finally:
