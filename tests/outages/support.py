@@ -55,6 +55,7 @@ class Training:
             "HOME": str(folder / "home"),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "TRACELET_BACKEND": backend,
+            "TRACELET_DELIVERY": "thread",
         }
         self.environment |= variables(settings)
         self._orders, theirs = multiprocessing.Pipe()

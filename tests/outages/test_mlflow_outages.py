@@ -152,7 +152,7 @@ def test_server_whose_disk_is_full_has_everything_when_there_is_room_again(small
 
 
 def test_what_mlflow_can_not_hold_costs_nothing_else(server: MlflowServer):
-    settings = TraceletSettings(plugins={"mlflow": {"tracking_uri": server.uri}})
+    settings = TraceletSettings(delivery="thread", plugins={"mlflow": {"tracking_uri": server.uri}})
     names = ["good", "a%b", "a_x0025_b", "n" * 400]
     text = "x" * 7_000
 

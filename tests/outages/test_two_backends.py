@@ -38,7 +38,7 @@ def no_thread_is_left() -> Iterator[None]:
 
 
 def started(tracking_uri: str, *others: PluginBase) -> Experiment:
-    settings = TraceletSettings(stop_timeout_s=2, plugins={"mlflow": {"tracking_uri": tracking_uri}})
+    settings = TraceletSettings(delivery="thread", stop_timeout_s=2, plugins={"mlflow": {"tracking_uri": tracking_uri}})
     return Experiment("digits", ["mlflow", *others], CONFIG, TAGS, settings=settings).start()
 
 
@@ -175,6 +175,7 @@ def test_own_runs_and_the_process_of_the_user_are_left_as_they_are(server: Mlflo
         "PYTHONPATH": str(ROOT),
         "HOME": str(tmp_path / "home"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "TRACELET_DELIVERY": "thread",
         "TRACELET_PLUGINS__MLFLOW__TRACKING_URI": server.uri,
         "TRACELET_PLUGINS__WANDB__MODE": "offline",
     }
