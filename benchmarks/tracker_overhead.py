@@ -7,13 +7,15 @@ take turns by blocks of steps, so that whatever else the machine does hits all o
 everything is delivered: no case works in the turn of another. The first turn is not counted: SDKs are imported and runs
 are opened in it, and `hosting` shows what that costs.
 
-Wall time counts here, since a training that waits for the GIL or for a tracker takes no CPU time. What a case adds is
-the difference to `logger=False` in the same round. Figures are medians over the rounds.
+Wall time counts here, since a training that waits for the GIL or for a tracker takes no CPU time; that of the training
+thread stands beside it. The figures are those of all steps; what a case adds is the median over the rounds of its
+difference to `logger=False` in the same round.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import multiprocessing
 import random
@@ -21,10 +23,10 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -42,7 +44,7 @@ _STEPS = 80  # In a turn.
 _TARGET = 10.0
 _RESOLUTION_MS = 0.1  # A smaller difference is noise.
 _OFF = "logger=False"
-_OURS = {"TraceletLogger, thread": "thread", "TraceletLogger, process": "process"}
+_OURS: Final = {"TraceletLogger, thread": "thread", "TraceletLogger, process": "process"}
 _THEIRS = "MLFlowLogger and WandbLogger"
 
 
@@ -56,7 +58,7 @@ class Step(NamedTuple):
 
 @final
 class Figures(NamedTuple):
-    """Of the steps of one turn, in milliseconds."""
+    """Of some steps, in milliseconds."""
 
     median: float
     mean: float
@@ -64,11 +66,11 @@ class Figures(NamedTuple):
     cpu: float
 
     @classmethod
-    def of(cls, steps: Sequence[Step]) -> Figures:
+    def of(cls, steps: Iterable[Step]) -> Figures:
         """Sum up some steps."""
-        walls = sorted(step.wall_ms for step in steps)
-        p99 = walls[min(len(walls) - 1, int(len(walls) * 0.99))]
-        return cls(statistics.median(walls), statistics.fmean(walls), p99, statistics.median(s.cpu_ms for s in steps))
+        walls, cpus = (sorted(column) for column in zip(*steps, strict=True))
+        p99 = walls[int(len(walls) * 0.99)]
+        return cls(statistics.median(walls), statistics.fmean(walls), p99, statistics.median(cpus))
 
 
 def main(scale: float = 1.0) -> None:
@@ -80,62 +82,52 @@ def main(scale: float = 1.0) -> None:
 def measure(server: MlflowServer, scale: float) -> None:
     """Measure on a server that runs already."""
     rounds = _take_turns([_OFF, *_OURS, _THEIRS], server.uri, scaled(_ROUNDS, scale), scaled(_STEPS, scale, 5))
-    added = {case: _middle([_less(found[case], found[_OFF]) for found in rounds]) for case in rounds[0]}
+    added = {case: _added(rounds, case) for case in rounds[0]}
     rows = []
-    for case, more in added.items():
-        step = _middle([found[case] for found in rounds])
-        told = f"{step.median:.2f} / {step.mean:.2f} / {step.p99:.1f} ms"
-        what = f"{case} (CPU {step.cpu:.2f} ms)"
+    for case, (median, mean) in added.items():
+        step = Figures.of(itertools.chain.from_iterable(found[case] for found in rounds))
+        told = f"{step.median:.2f} / {step.mean:.2f} / {step.p99:.1f} ms (CPU {step.cpu:.2f})"
         if case == _OFF:
-            rows.append(Row(what, told))
+            rows.append(Row(case, told))
             continue
-        median, mean = (
-            theirs / max(own, _RESOLUTION_MS) for theirs, own in zip(added[_THEIRS][:2], more[:2], strict=True)
-        )
-        target = Target(median, _TARGET, "times", at_least=True) if case in _OURS else None
-        adds = f"adds {more.median:.2f} / {more.mean:.2f} / {more.p99:.1f} ms"
-        rows.append(Row(what, told, adds, f"{median:.0f} / {mean:.0f}", target))
-    show(
-        "Lightning, each step to MLflow and W&B: median / mean / 99th percentile of a step; what it adds to "
-        f"{_OFF}; how many times that {_THEIRS} add",
-        rows,
-    )
+        times = [theirs / max(own, _RESOLUTION_MS) for theirs, own in zip(added[_THEIRS], added[case], strict=True)]
+        target = Target(times[0], _TARGET, "times", at_least=True) if case in _OURS else None
+        rows.append(Row(case, told, f"adds {median:.2f} / {mean:.2f} ms", f"{times[0]:.0f} / {times[1]:.0f}", target))
+    show(f"Lightning, each step to MLflow and W&B: median / mean / p99; how many times that {_THEIRS} add", rows)
 
 
-def _middle(figures: Sequence[Figures]) -> Figures:
-    return Figures(*map(statistics.median, zip(*figures, strict=True)))
-
-
-def _less(figures: Figures, base: Figures) -> Figures:
-    return Figures(*(own - other for own, other in zip(figures, base, strict=True)))
+def _added(rounds: Sequence[Mapping[str, Sequence[Step]]], case: str) -> tuple[float, float]:
+    """What the median and the mean of a case have over those without a logger, in milliseconds."""
+    pairs = [(Figures.of(found[case]), Figures.of(found[_OFF])) for found in rounds]
+    medians, means = zip(*((own.median - off.median, own.mean - off.mean) for own, off in pairs), strict=True)
+    return statistics.median(medians), statistics.median(means)
 
 
 # -- the turns ---------------------------------------------------------------------------------------------------------
 
 
-def _take_turns(cases: Sequence[str], server_uri: str, rounds: int, steps: int) -> list[dict[str, Figures]]:
+def _take_turns(cases: Sequence[str], server_uri: str, rounds: int, steps: int) -> Sequence[Mapping[str, list[Step]]]:
+    """The steps of each round, by case."""
     context = multiprocessing.get_context("spawn")
     turns: dict[str, Connection] = {}
     processes = []
     for case in cases:
-        turns[case], theirs = context.Pipe()
-        processes.append(context.Process(target=_train, args=(case, server_uri, theirs, steps), daemon=False))
+        turns[case], other_end = context.Pipe()
+        processes.append(context.Process(target=_train, args=(case, server_uri, other_end, steps)))
         processes[-1].start()
-        theirs.close()  # Else a process that dies would not be noticed.
-    found = []
+        other_end.close()  # Else nobody would notice that a process has died.
+    found: list[dict[str, list[Step]]] = [{} for _ in range(1 + rounds)]
     try:
-        for _ in range(1 + rounds):
-            figures = {}
+        for steps_of in found:
             for case in random.sample(cases, len(cases)):
                 turns[case].send(True)
-                figures[case] = Figures.of(turns[case].recv())
-            found.append({case: figures[case] for case in cases})
-        return found[1:]
+                steps_of[case] = turns[case].recv()
     finally:
         for turn in turns.values():
             turn.close()
         for process in processes:
             process.join()
+    return [{case: steps_of[case] for case in cases} for steps_of in found[1:]]
 
 
 def _train(case: str, server_uri: str, turn: Connection, steps: int) -> None:

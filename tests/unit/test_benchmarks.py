@@ -7,6 +7,11 @@ from typer.testing import CliRunner
 
 from benchmarks.__main__ import Benchmark, app
 from benchmarks.measuring import Row, Target, compare, in_new_process, scaled, scratch_experiment, show
+from benchmarks.trackers import check
+from tests.backends.mlflow_server import mlflow_on_sqlite  # noqa: F401  a fixture
+
+# They import whole frameworks, some in a process for each of their cases: half a minute and more.
+_HEAVY = (Benchmark.LIGHTNING, Benchmark.TRACKERS, Benchmark.HUGGING_FACE)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +23,7 @@ from benchmarks.measuring import Row, Target, compare, in_new_process, scaled, s
         ("disk", ["points, stopped", "points, running"]),
         ("reading", ["of one series", "one of 10 series", "read_csv", "EventAccumulator"]),
         ("memory", ["private, over", "mapped files"]),
+        ("wandb_delivery", ["10 rows"]),
     ],
 )
 def test_each_benchmark_runs_and_prints_its_rows(name, rows, capfd):
@@ -26,10 +32,29 @@ def test_each_benchmark_runs_and_prints_its_rows(name, rows, capfd):
     assert [] == [row for row in rows if row not in printed]
 
 
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("mlflow_delivery", ["log_batch, bare", "as it comes", "gathered for 1 s"]),
+        ("hosting", ["step, first seconds", "step, then", "start()", "first record", "stop()", "peak memory"]),
+    ],
+)
+def test_each_benchmark_that_needs_a_server_runs_and_prints_its_rows(name, rows, mlflow_on_sqlite, capfd):  # noqa: F811
+    importlib.import_module(f"benchmarks.{name}").measure(mlflow_on_sqlite, scale=0.0001)
+    printed = capfd.readouterr().out
+    assert [] == [row for row in rows if row not in printed]
+
+
+def test_the_figures_of_a_delivery_that_was_not_complete_are_refused():
+    check(10, 10)
+    with pytest.raises(RuntimeError, match="9 points in place of 10"):
+        check(9, 10)
+
+
 def test_the_command_runs_the_benchmarks_that_it_names_at_the_scale_that_it_is_given(monkeypatch):
     ran = []
     for name in Benchmark:
-        if name is not Benchmark.LIGHTNING:
+        if name not in _HEAVY:
             monkeypatch.setattr(f"benchmarks.{name}.main", lambda scale, name=name: ran.append((name, scale)))
     result = CliRunner().invoke(app, ["memory", "disk", "--scale", "0.5"], catch_exceptions=False)
     assert 0 == result.exit_code
