@@ -122,7 +122,7 @@ def test_a_rule_of_before_the_start_holds():
 def test_its_warnings_are_said_here_and_its_errors_are_in_the_run(caplog: pytest.LogCaptureFixture, tmp_path: Path):
     experiment = started({"plugins": {"jsonl": {"path": str(tmp_path)}}, "stop_timeout_s": 0.0})
     experiment.log_metric("loss", 1.0, 0)
-    wait_for(lambda: any("'jsonl' is not reachable" in record.getMessage() for record in caplog.records))
+    wait_for(lambda: any("'jsonl' takes no records now" in record.getMessage() for record in caplog.records))
     wait_for(lambda: PLUGIN_ERRORS_NAME in load_run(experiment.run_dir).names())
     os.kill(pid_of(experiment), signal.SIGKILL)
     experiment.stop()

@@ -38,14 +38,14 @@ def test_outage_is_waited_for_and_said_once_a_change(
     worker.start()
     assert worker.flush().result(WAIT_S)
     assert list(range(600)) == [record.iteration for record in backend.records]
-    assert (1, 1) == (said(caplog, "is not reachable"), said(caplog, "is reachable again"))
+    assert (1, 1) == (said(caplog, "takes no records now"), said(caplog, "takes records again"))
     assert 7 == len(delivery.errors)
 
     backend.fail(error, times=2)
     delivery.log(["b"])
     assert arrived(backend, 601)
     assert worker.flush().result(WAIT_S)
-    assert (2, 2) == (said(caplog, "is not reachable"), said(caplog, "is reachable again"))
+    assert (2, 2) == (said(caplog, "takes no records now"), said(caplog, "takes records again"))
 
 
 @pytest.mark.parametrize("method", ["initialize", "start"])
@@ -57,7 +57,7 @@ def test_backend_that_is_down_at_the_start_is_tried_until_it_is_up(
     delivery.worker(backend).start()
     assert arrived(backend, 2)
     assert 6 == backend.count(method)
-    assert 1 == said(caplog, "is not reachable")
+    assert 1 == said(caplog, "takes no records now")
 
 
 def test_new_records_do_not_hurry_the_next_attempt(delivery: Delivery, backend: MemoryBackend):
@@ -306,7 +306,7 @@ def test_processor_that_cannot_start_holds_up_nothing(
     assert ["a"] == names(backend.records)
     assert ["processor"] == [name for name, _ in delivery.errors]
     assert 1 == said(caplog, "the processor 'processor' failed")
-    assert 0 == said(caplog, "is not reachable")
+    assert 0 == said(caplog, "takes no records now")
 
 
 def test_errors_about_the_record_of_an_error_are_not_recorded(delivery: Delivery, backend: MemoryBackend):

@@ -32,8 +32,8 @@ def test_server_that_comes_up_while_the_run_lives_gets_everything(server: Mlflow
             costs = training.finish()
             assert_undisturbed(costs)
             assert_complete(server.uri, training.run_dir, steps=costs.steps)
-            assert 1 == training.said.count("'mlflow' is not reachable")
-            assert 1 == training.said.count("'mlflow' is reachable again")
+            assert 1 == training.said.count("'mlflow' takes no records now")
+            assert 1 == training.said.count("'mlflow' takes records again")
 
 
 def test_server_that_never_comes_up_ends_nothing_and_sync_sends_it_all(server: MlflowServer, start: Start):
@@ -106,12 +106,12 @@ def test_answers_of_a_proxy_and_of_a_busy_server_are_no_reason_to_reject_records
         for count, trouble in enumerate(troubles, 1):
             training.wait_for_more()
             with proxy.trouble(trouble):
-                wait_for(lambda count=count: count <= training.said.count("'mlflow' is not reachable"))
-            wait_for(lambda count=count: count == training.said.count("'mlflow' is reachable again"))
+                wait_for(lambda count=count: count <= training.said.count("'mlflow' takes no records now"))
+            wait_for(lambda count=count: count == training.said.count("'mlflow' takes records again"))
         costs = training.finish()
     assert_undisturbed(costs)
     assert_complete(server.uri, training.run_dir, steps=costs.steps)
-    assert len(troubles) == training.said.count("'mlflow' is not reachable")
+    assert len(troubles) == training.said.count("'mlflow' takes no records now")
     assert len(troubles) <= len(proxy.troubled)
 
 

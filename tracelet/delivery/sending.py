@@ -17,6 +17,7 @@ from tracelet.delivery.cursor import Cursor
 from tracelet.delivery.processing import PluginSink
 from tracelet.delivery.retry import Verdict, judge
 from tracelet.errors import PartialDeliveryError
+from tracelet.utils.text import in_a_line
 
 logger = logging.getLogger(__name__)
 
@@ -104,4 +105,5 @@ class Sender:
         self._cursor.reject(record, reason)
         batch.arrived(1, self._cursor)
         level = logging.WARNING if self._cursor.rejected <= _REJECTIONS_SHOWN else logging.DEBUG
-        logger.log(level, "%r rejected the record %r: %s (see rejected.jsonl)", self._name, record.name, reason)
+        why = in_a_line(reason)
+        logger.log(level, "%r rejected the record %r: %s (see rejected.jsonl)", self._name, record.name, why)

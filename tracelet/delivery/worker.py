@@ -39,6 +39,7 @@ from tracelet.delivery.sending import AwayError, GaveUpError, Sender
 from tracelet.errors import JournalError, RejectedError
 from tracelet.journal.directory import RunDirectory, delivery_directory
 from tracelet.journal.reader import JournalReader
+from tracelet.utils.text import in_a_line
 
 logger = logging.getLogger(__name__)
 
@@ -367,7 +368,7 @@ class DeliveryWorker:
 
     def _note_error(self, error: BaseException, about: MetricData | None = None) -> None:
         self._errors += 1
-        self._last_error = f"{type(error).__name__}: {error}"
+        self._last_error = in_a_line(error)
         self._report_due_s = 0.0
         self._sink.note_error(self.name, error, about)
 
@@ -376,9 +377,7 @@ class DeliveryWorker:
         self._report()
         if not self._in_outage:
             self._in_outage = True
-            logger.warning(
-                "%r is not reachable (%s: %s); the records wait in the journal", self.name, type(error).__name__, error
-            )
+            logger.warning("%r takes no records now (%s); they wait in the journal", self.name, in_a_line(error))
         delay_s = self._backoff.next_delay_s()
         while not self._stop_requested:
             began_s = time.monotonic()
@@ -401,7 +400,7 @@ class DeliveryWorker:
         if self._in_outage:
             self._in_outage = False
             self._lag_limit_s = None
-            logger.warning("%r is reachable again", self.name)
+            logger.warning("%r takes records again", self.name)
 
     # -- how it stands -------------------------------------------------------------------------------------------------
 
