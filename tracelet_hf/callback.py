@@ -89,9 +89,7 @@ class TraceletCallback(SafeCallback, ExportableState):
             "resume": resume, "dir": dir, "collectors": collectors, "rank": 0 if all_ranks else None,
         }  # fmt: skip
         if experiment is not None and any(value is not None for key, value in options.items() if key != "rank"):
-            raise UsageError(
-                "TraceletCallback(experiment=…) records into that experiment: give the rest to Experiment()"
-            )
+            raise UsageError("TraceletCallback(experiment=…) records into that one: give the rest to Experiment()")
         if log_model not in LOG_MODEL:
             raise UsageError(f"log_model is one of {', '.join(map(repr, LOG_MODEL))}, not {log_model!r}")
         super().__init__()
@@ -149,15 +147,14 @@ class TraceletCallback(SafeCallback, ExportableState):
             TraceletError: What `Experiment.start()` raises.
         """
         self._take_the_place_of_the_users(args)
-        try:
-            # The trainer looks it up as it saves, also where the checkpoint that it resumes from is of others.
-            state.stateful_callbacks.setdefault(type(self).__name__, self.state())
-            if self._begins(args, state, given, all_together=True):
-                self._session.training_began(args, state, given.get("model"), given.get("optimizer"))
-        except TraceletError:
-            raise
-        except Exception as error:  # noqa: BLE001 - as in `safely`
-            self.report("on_train_begin", error)
+        # The trainer looks it up as it saves, also where the checkpoint that it resumes from is of others.
+        state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+        if self._begins(args, state, given, all_together=True):
+            self._training_began(args, state, control, **given)
+
+    @safely
+    def _training_began(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        self._session.training_began(args, state, given.get("model"), given.get("optimizer"))
 
     # The next three come each step, and do by hand what `safely` does: the training has pushed all code out of the
     # processor's caches, and then each further call costs 5 µs.
@@ -226,11 +223,7 @@ class TraceletCallback(SafeCallback, ExportableState):
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _take_the_place_of_the_users(self, args: TrainingArguments) -> None:
-        """Be one with the callback that the user has, if the trainer has made this one in its place.
-
-        `restore_callback_states_from_checkpoint` does so. The user's own has the arguments that he gave, and shows him
-        the run.
-        """
+        """Be one with the user's callback, if `restore_callback_states_from_checkpoint` has put this in its place."""
         link = Link.in_(args)
         if self.saved is not None and self.place is None and link is not None:
             self.place = min(self.saved["place"], len(link.callbacks) - 1)
@@ -240,11 +233,18 @@ class TraceletCallback(SafeCallback, ExportableState):
         self, args: TrainingArguments, state: TrainerState, given: Mapping[str, Any], *, all_together: bool
     ) -> bool:
         """Begin the run, as `Recording.begin`; whether this process records."""
-        saved = saved_in(state, type(self).__name__, self.place or 0)
-        begun = self._session.begin(args, state, saved, all_together=all_together)
+        try:
+            saved = saved_in(state, type(self).__name__, self.place or 0)
+            begun = self._session.begin(args, state, saved, all_together=all_together)
+        except TraceletError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as in `safely`
+            self.report("the beginning", error)
+            return False
         if begun:
-            try:
-                self._session.describe(args, state, given.get("model"))
-            except Exception as error:  # noqa: BLE001 - a strange model is no reason to record nothing
-                self.report("the parameters", error)
+            self._describe(args, state, None, **given)
         return begun
+
+    @safely
+    def _describe(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        self._session.describe(args, state, given.get("model"))

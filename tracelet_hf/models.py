@@ -71,9 +71,8 @@ class Models:
                 logger.warning('log_model="end" needs the whole model in one process: use "checkpoint" or "best"')
                 return
             aliases = ["final", *(["best"] if args.load_best_model_at_end and state.best_model_checkpoint else [])]
-            with tempfile.TemporaryDirectory(
-                prefix="model-", dir=experiment.run_dir
-            ) as directory:  # To link, not copy.
+            # In the run directory, so that it can be linked.
+            with tempfile.TemporaryDirectory(prefix="model-", dir=experiment.run_dir) as directory:
                 _save(model, processing_class, directory)
                 self._keep(experiment, "model/final", Path(directory), args, state, aliases)
             self.kept.pop("model/final")  # It has no other place.
@@ -99,6 +98,7 @@ class Models:
             MetricData(name, os.fspath(source), MetricType.ARTIFACT, state.global_step, metadata=metadata)
         )
         self.kept[name] = os.fspath(source)
+        self._dropped.pop(name, None)  # A second training has made it once more.
 
     def _prune(self, experiment: Experiment, names: set[str]) -> None:
         for name in sorted(names):

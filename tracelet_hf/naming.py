@@ -1,7 +1,7 @@
 """From the names of Hugging Face's logs to those of series: `eval_math_loss` becomes `eval/math/loss`.
 
-Called on the training thread, for each log. Pure functions. The guarantee: `train/`, `eval/` or `test/` stands before a
-name once, and two names of a log never become one.
+Called on the training thread, for each log. Pure functions. The guarantee: `train/`, `eval/` or `test/`, or another
+stage that the user has named, stands before a name, and once.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ _NAMES: Final = {EPOCH: EPOCH, "train_loss": "train/mean_loss"}  # `train_loss` 
 
 def series_of(logs: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a log under the names of their series."""
-    prefix = None if "loss" in logs else stage_prefix(logs)
-    return {series_name(key, prefix): value for key, value in logs.items()}
+    named = {str(key): value for key, value in logs.items()}
+    prefix = None if "loss" in logs else stage_prefix(named)
+    return {series_name(key, prefix): value for key, value in named.items()}
 
 
 def stage_prefix(keys: Iterable[str]) -> str | None:

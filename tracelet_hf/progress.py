@@ -95,7 +95,7 @@ class Progress:
 
     def new_best(self, state: TrainerState) -> tuple[dict[str, float], int] | None:
         """The series of the best value so far, and its step; None where no better one has come."""
-        if state.best_metric is None or state.best_metric == self._best:
+        if state.best_metric in (None, self._best) or math.isinf(state.best_metric):  # It begins as infinite.
             return None
         self._best = state.best_metric
         return {self._best_name: state.best_metric}, self._evaluated_step
@@ -135,7 +135,7 @@ class Progress:
         return series_of(logs)
 
     def _new_name(self, key: str) -> str:
-        name = series_name(key, None)
+        name = series_name(str(key), None)
         if len(self._names) < _MOST_NAMES:
             self._names[key] = name
         return name

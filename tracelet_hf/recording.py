@@ -19,7 +19,7 @@ from transformers import TrainerState, TrainingArguments
 
 from tracelet.core.experiment import Experiment
 from tracelet.core.records import MetricData, MetricType
-from tracelet.errors import TraceletError
+from tracelet.errors import JournalError, TraceletError
 from tracelet.journal.format import IDENTITY_FILE
 from tracelet.journal.live import REWIND_NAME
 from tracelet.settings import TraceletSettings
@@ -200,10 +200,13 @@ class Recording:
         if saved["run_id"] == self.run_id and saved["project"] == self._chosen.project:
             return self._chosen
         fixed = {"run_id": saved["run_id"], "project": saved["project"], "resume": None}
-        there = self._made(**fixed, dir=saved["dir"])
+        try:
+            there, here = self._made(**fixed, dir=saved["dir"]), self._made(**fixed)
+        except JournalError as error:
+            logger.warning("the run of the checkpoint can't go on, this one is new: %s", error)
+            return self._base
         if _is_there(there):
             return there
-        here = self._made(**fixed)
         if not _is_there(here):
             logger.warning(
                 "the run %s that the checkpoint belongs to is neither %s nor %s: its record begins anew there",

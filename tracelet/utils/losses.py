@@ -60,8 +60,8 @@ class LossWatch:
         return found
 
     def _see(self, module: torch.nn.Module, inputs: Any, options: Mapping[str, Any], output: Any) -> None:
-        if not module.training or len(self._losses) >= _MOST:
-            return
+        if self._handle is None or not module.training or len(self._losses) >= _MOST:
+            return  # Without a handle, it is the watch of a copied model.
         loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
         if loss is None or loss.numel() != 1:
             return

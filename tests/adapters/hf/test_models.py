@@ -97,6 +97,16 @@ def test_a_training_that_resumes_lets_go_of_the_earlier_ones_too():
     assert ["model/checkpoint-6", "model/checkpoint-8"] == there(second)
 
 
+def test_a_second_training_keeps_its_own_checkpoints():
+    callback = TraceletCallback(log_model="checkpoint")
+    made = trainer(callback, **EVERY_2, save_total_limit=1)
+    made.train()
+    made.train()
+    (name,) = there(callback)
+    assert ["model/checkpoint-8"] == [name]
+    assert Path(artifacts(callback)[name].value, "model.safetensors").samefile("out/checkpoint-8/model.safetensors")
+
+
 def test_only_the_best_checkpoint_is_kept():
     callback = TraceletCallback(log_model="best")
     made = trainer(callback, eval_dataset=reviews(8, 1), metric_for_best_model="loss", **EVALUATED)

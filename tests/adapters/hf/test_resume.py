@@ -134,6 +134,18 @@ def test_a_run_that_has_moved_is_found_where_runs_are_kept_now(moved_to: str | N
     assert (moved_to is None) is any("its record begins anew" in record.message for record in caplog.records)
 
 
+def test_a_run_that_can_not_be_read_any_more_is_no_obstacle(caplog: Any):
+    first = TraceletCallback()
+    broken_off(first)
+    first.stop("failed")
+    Path(tracelet.load_run(first.run_id).path, "run.json").write_text("{")
+    second = TraceletCallback()
+    trainer(second, **EVERY_2).train(resume_from_checkpoint=True)
+    assert first.run_id != second.run_id
+    assert [5, 6, 7, 8] == tracelet.load_run(second.run_id).series("train/loss").steps.tolist()
+    assert any("the run of the checkpoint can't go on" in record.message for record in caplog.records)
+
+
 def test_an_evaluation_before_resuming_stays_a_run_of_its_own():
     first = TraceletCallback()
     broken_off(first)

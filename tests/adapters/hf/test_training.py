@@ -265,6 +265,13 @@ def test_the_true_loss_is_the_logged_one_where_all_is_well(accumulated: int):
     assert points(run, "train/loss") == [(step, pytest.approx(loss)) for step, loss in points(run, "train/true_loss")]
 
 
+def test_a_compiled_model_shows_its_true_loss_too():
+    callback = TraceletCallback(true_loss=True)
+    trainer(callback, torch_compile=True, torch_compile_backend="eager").train()
+    run = load(callback)
+    assert points(run, "train/loss") == [(step, pytest.approx(loss)) for step, loss in points(run, "train/true_loss")]
+
+
 def test_recording_does_not_change_the_training():
     trained = []
     for callbacks in ([], [TraceletCallback(true_loss=True)]):
@@ -285,7 +292,14 @@ def test_logs_of_the_users_own_are_recorded_and_not_changed():
         if state.global_step == 3:
             made.log(logs)
 
-    logs: dict[str, Any] = {"rewards/chosen": 1, "note": "hello", "nested": {"a": 2.0}, "nothing": None, "train/x": 3.0}
+    logs: dict[Any, Any] = {
+        "rewards/chosen": 1,
+        "note": "hello",
+        "nested": {"a": 2.0},
+        "nothing": None,
+        "train/x": 3.0,
+        7: 4.0,
+    }
     before = dict(logs)
     callback = TraceletCallback()
     made = trainer(callback, Hook("on_step_end", log))
@@ -294,7 +308,7 @@ def test_logs_of_the_users_own_are_recorded_and_not_changed():
     assert {**before, "epoch": 3 / STEPS} == logs  # The trainer adds the epoch.
     assert [(3, 1.0)] == points(run, "train/rewards/chosen")
     assert [(3, 2.0)] == points(run, "train/nested/a")
-    assert [(3, 3.0)] == points(run, "train/x")
+    assert ([(3, 3.0)], [(3, 4.0)]) == (points(run, "train/x"), points(run, "train/7"))
     assert [(3, "hello")] == run.texts("train/note")
     assert math.isnan(run.series("train/nothing").values[0])
 

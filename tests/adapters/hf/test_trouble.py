@@ -93,7 +93,7 @@ def test_nothing_that_a_strange_model_does_stops_the_training(caplog: Any):
     callback = TraceletCallback()
     trainer(callback, model=model).train()
     assert STEPS == len(load(callback).series("train/loss"))
-    assert ["the parameters: not recorded, the training goes on: RuntimeError('not now')"] == [
+    assert ["_describe: not recorded, the training goes on: RuntimeError('not now')"] == [
         record.message for record in caplog.records if "goes on" in record.message
     ]
 

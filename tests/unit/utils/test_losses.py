@@ -89,8 +89,11 @@ def test_memory_stays_bounded_where_nobody_reads():
 def test_a_copy_of_a_model_is_not_watched(copied: Any):
     watch, model = LossWatch(), Model()
     watch.attach(model)
-    copied(model)(1.0)
+    other = copied(model)
+    other(1.0)
     watch.step_ended(1)
+    (hook,) = other._forward_hooks.values()
+    assert [] == hook.__self__._losses
     assert [] == watch.read()
 
 
