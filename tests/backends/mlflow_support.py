@@ -52,6 +52,7 @@ class Remote:
             "run_uuid": uuid.uuid4().hex,
             "run_project": "vision",
             "run_created_s": TIME_S,
+            "run_program": "/home/me/train.py",
             "run_dir": folder / "run",
             "state_dir": folder / "run" / "delivery" / "mlflow",
             "tracking_uri": uri,
