@@ -3,9 +3,9 @@
 Each backend has a process of its own, with one thread for its computations. Two networks are trained on scikit-learn's
 digits: a convolutional one of some milliseconds a step, which has the target, and one of two small dense layers, where
 little else happens but Keras's own work for a step. The callbacks take turns from `fit` to `fit`, in a new order each
-time, so that whatever else the machine does hits all of them alike. A figure is the median over epochs, for one step,
-as CPU time of the whole process, so that what a callback does on threads of Keras's pool counts; the wall time stands
-beside it. The time runs from the first batch of an epoch until the pool is done with the last one.
+time, so that whatever else the machine does hits all of them alike. A figure is the lower quartile over epochs, for one
+step, as CPU time of the whole process, so that what a callback does on threads of Keras's pool counts; the wall time
+stands beside it. The time runs from the first batch of an epoch until the pool is done with the last one.
 
 Keras calls callbacks on its pool while all in the list say that they are `async_safe`; the row "a synchronous callback
 that does nothing" shows what the same costs on the thread that trains. Of Keras's own peers, `TensorBoard` needs
@@ -26,7 +26,7 @@ from typing import Any, final
 
 from benchmarks.measuring import Row, Target, compare, in_new_process, scaled, show
 
-_TURNS = 12
+_TURNS = 20
 _EPOCHS = 4  # Of one `fit`. The first one does not count.
 _STEPS = 24  # Of an epoch.
 _BATCH = 64
@@ -54,6 +54,8 @@ def _measure(backend: str, scale: float) -> None:
         "OMP_NUM_THREADS": "1",
         "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
     }
+    import mlflow
+
     logging.disable(logging.WARNING)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="tracelet-benchmark-") as directory:
         warnings.simplefilter("ignore")
@@ -67,6 +69,7 @@ def _measure(backend: str, scale: float) -> None:
             _show_training(f"Keras on {backend}: one step of a small {name} network, recorded", samples, limit)
         _show_calls(backend, callbacks, scaled(_CALLS, scale, 20))
         callbacks[_OURS].stop()
+        mlflow.end_run()
 
 
 def _callbacks(directory: str) -> dict[str, Any]:
@@ -85,7 +88,7 @@ def _callbacks(directory: str) -> dict[str, Any]:
     mlflow.start_run()
     return {
         _OURS: TraceletCallback(log_freq="batch", dir=directory, log_model=False),
-        _SYNCHRONOUS: Nothing(),
+        "a synchronous callback that does nothing": Nothing(),
         "CSVLogger, once an epoch": keras.callbacks.CSVLogger(f"{directory}/log.csv"),
         "MlflowCallback(log_every_n_steps=1)": MlflowCallback(log_every_epoch=False, log_every_n_steps=1),
     }
@@ -129,8 +132,10 @@ def _train(model: Any, callbacks: Mapping[str, Any], turns: int) -> Samples:
 
 
 def _show_training(title: str, samples: Samples, limit: float | None) -> None:
-    cpu_us = {name: statistics.median(cpu for cpu, _ in found) for name, found in samples.items()}
-    wall_us = {name: statistics.median(wall for _, wall in found) for name, found in samples.items()}
+    cpu_us, wall_us = (
+        {name: statistics.quantiles([sample[index] for sample in found])[0] for name, found in samples.items()}
+        for index in (0, 1)
+    )
     rows = []
     for name in samples:
         ratio = cpu_us[name] / cpu_us[_OFF]
