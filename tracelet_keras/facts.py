@@ -82,7 +82,7 @@ def optimizer_state(model: keras.Model | None) -> Iterator[tuple[str, float]]:
 def schedules(model: keras.Model | None) -> Schedules:
     """The schedules of those learning rates that have one."""
     rates = {
-        _joined("learning_rate", name): _innermost(optimizer)._learning_rate  # noqa: SLF001 - `learning_rate` is a number
+        _joined("learning_rate", name): _innermost(optimizer)._learning_rate  # noqa: SLF001 - the public one is a number
         for name, optimizer in ({} if model is None else optimizers(model)).items()
     }
     kind = keras.optimizers.schedules.LearningRateSchedule

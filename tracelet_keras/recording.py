@@ -79,7 +79,7 @@ class CheckpointRecorder:
         if monitor.save_best_only or self._best is None:
             return True
         # Which direction is better, Keras finds out at the end of the first epoch.
-        return monitor.monitor_op is not None and bool(monitor._is_improvement(score, self._best))  # noqa: SLF001 - Keras's own rule
+        return monitor.monitor_op is not None and bool(monitor._is_improvement(score, self._best))  # noqa: SLF001 - the rule of Keras
 
 
 def make_way(path: str) -> None:
