@@ -160,9 +160,9 @@ class TraceletCallback(SafeCallback, ExportableState):
     # processor's caches, and then each further call costs 5 µs.
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Note the learning rates, where there are several."""
-        if self._session.has_rates:
+        if self._session.progress.has_rates:
             try:
-                self._session.optimizer_stepped(given["optimizer"])
+                self._session.progress.optimizer_stepped(given["optimizer"])
             except Exception as error:  # noqa: BLE001 - as in `safely`
                 self.report("on_optimizer_step", error)
 

@@ -1,15 +1,14 @@
 """What a training's log becomes, and what is known besides: speed, tokens, learning rates, the best metric, NaN.
 
-Called on the training thread: `begin` first, `step_ended` after each step, `pause_ended` after an evaluation or a
-checkpoint, `values` for each log. The guarantee: no device is asked for anything, logs are not changed, and a point
-of the series `epoch` is made once a step.
+Called on the training thread: `begin` first, then `values` for each log. The guarantee: no device is asked for
+anything, logs are not changed, and a point of the series `epoch` is made once a step.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
+from math import isfinite, isinf
 from typing import Any, Final, final
 
 from transformers import TrainerState, TrainingArguments
@@ -32,7 +31,8 @@ class Progress:
         """Make one; `peak_flops_per_s` is what one device can do, None to go by its name."""
         self._peak_flops_per_s = peak_flops_per_s
         self._peak_of_all: float | None = None  # Devices together.
-        self._throughput = Throughput()
+        self.throughput = Throughput()
+        """Is told of the ends of steps, evaluations and checkpoints."""
         self._samples_per_step = 0
         self._flops_per_token = 0
         self._names: dict[str, str] = {}  # Of the series of a training's log, by key.
@@ -48,7 +48,7 @@ class Progress:
 
     def begin(self, args: TrainingArguments, state: TrainerState, model: Any, optimizer: Any) -> None:
         """A training begins."""
-        self._throughput.begin(state.global_step, state.total_flos)
+        self.throughput.begin(state.global_step, state.total_flos)
         self._epoch_step, self._best, self._rates = None, state.best_metric, {}
         count = getattr(model, "num_parameters", None)
         self._flops_per_token = 0 if count is None else _FLOPS_PER_TOKEN * count(exclude_embeddings=True)
@@ -65,17 +65,9 @@ class Progress:
         rates = (group["lr"] for group in optimizer.param_groups)
         self._rates = {name: rate for name, rate in zip(self._groups, rates, strict=False) if type(rate) is float}
 
-    def step_ended(self) -> None:
-        """A step has ended."""
-        self._throughput.step_ended()
-
     def evaluated(self, state: TrainerState) -> None:
         """An evaluation has ended."""
         self._evaluated_step = state.global_step
-
-    def pause_ended(self) -> None:
-        """An evaluation, a prediction or a checkpoint has ended."""
-        self._throughput.pause_ended()
 
     def values(self, logs: Mapping[str, Any], args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
         """The values of a log under the names of their series; with that of a training comes more."""
@@ -95,36 +87,39 @@ class Progress:
 
     def new_best(self, state: TrainerState) -> tuple[dict[str, float], int] | None:
         """The series of the best value so far, and its step; None where no better one has come."""
-        if state.best_metric in (None, self._best) or math.isinf(state.best_metric):  # It begins as infinite.
+        if state.best_metric in (None, self._best) or isinf(state.best_metric):  # It begins as infinite.
             return None
         self._best = state.best_metric
         return {self._best_name: state.best_metric}, self._evaluated_step
 
     def true_loss(self, step: int, loss: float) -> dict[str, float]:
         """The series of the loss of a step as the model computed it."""
-        if math.isfinite(loss):
+        if isfinite(loss):
             return {"train/true_loss": loss}
         self._warn(step, f"the model's loss was {loss}.")
         return {"train/true_loss": loss, "train/nonfinite": 1.0}
 
-    # Called each step: names are looked up, not made, and what stays the same has been read in `begin`.
+    # Called each step: names are looked up, what stays the same has been read in `begin`, and few functions are called.
     def _of_training(self, logs: Mapping[str, Any], args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
-        names = self._names
-        values = {names.get(key) or self._new_name(key): value for key, value in logs.items()}
-        done = self._throughput.read(state.global_step, state.total_flos)
+        values, names = {}, self._names
+        for key, value in logs.items():
+            values[names[key] if key in names else self._new_name(key)] = value
+        done = self.throughput.read(state.global_step, state.total_flos)
         if done is not None:
-            values["throughput/step_time_s"] = done.spent_s / done.steps
-            values["throughput/samples_per_s"] = self._samples_per_step * done.steps / done.spent_s
-            if self._flops_per_token and done.flops > 0:
-                values["throughput/tokens_per_s"] = done.flops / self._flops_per_token / done.spent_s
+            steps, spent_s, flops = done
+            values["throughput/step_time_s"] = spent_s / steps
+            values["throughput/samples_per_s"] = self._samples_per_step * steps / spent_s
+            if self._flops_per_token and flops > 0:
+                values["throughput/tokens_per_s"] = flops / self._flops_per_token / spent_s
                 values["train/tokens_seen"] = float(round(state.total_flos / self._flops_per_token))
-            if self._peak_of_all and done.flops > 0:
-                values["throughput/mfu"] = done.flops / self._peak_of_all / done.spent_s
+            if self._peak_of_all and flops > 0:
+                values["throughput/mfu"] = flops / self._peak_of_all / spent_s
         if self._rates:
             values |= self._rates
-        if not (_is_finite(logs["loss"]) and _is_finite(logs.get("grad_norm"))):
+        loss, norm = logs["loss"], logs.get("grad_norm")
+        if (type(loss) is float and not isfinite(loss)) or (type(norm) is float and not isfinite(norm)):
             values["train/nonfinite"] = 1.0
-            what = f"the loss is {logs['loss']} and the gradient's norm {logs.get('grad_norm')}."
+            what = f"the loss is {loss} and the gradient's norm {norm}."
             self._warn(state.global_step, what + (_FILTERED if args.logging_nan_inf_filter else ""))
         return values
 
@@ -145,10 +140,6 @@ class Progress:
         if not self._has_warned:
             self._has_warned = True
             logger.warning("step %d: %s", step, what)
-
-
-def _is_finite(value: Any) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _peak_of(args: TrainingArguments) -> float | None:

@@ -153,7 +153,8 @@ class Recording:
         """Record values of series."""
         if self.prefix:
             values = {self.prefix + name: value for name, value in values.items()}
-        self.experiment.log_metrics(values, step)
+        running = self._chosen if self._chosen.is_running else self.experiment
+        running.log_metrics(values, step)
 
     def log_params(self, params: Iterable[tuple[str, Any]]) -> None:
         """Record parameters, once; one that has changed is recorded again."""

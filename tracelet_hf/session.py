@@ -27,7 +27,7 @@ class Session:
     ) -> None:
         """Make one that has recorded nothing yet."""
         self.recording = recording
-        self._progress = Progress(peak_flops_per_s)
+        self.progress = Progress(peak_flops_per_s)
         self._models = Models(log_model)
         self._losses = LossWatch() if true_loss else None
 
@@ -60,22 +60,13 @@ class Session:
     def training_began(self, args: TrainingArguments, state: TrainerState, model: Any, optimizer: Any) -> None:
         """A training begins, and the run has begun."""
         self.recording.training_began(state)
-        self._progress.begin(args, state, model, optimizer)
+        self.progress.begin(args, state, model, optimizer)
         if self._losses is not None:
             self._losses.attach(model)
 
-    @property
-    def has_rates(self) -> bool:
-        """Whether there are several learning rates to note."""
-        return self._progress.has_rates
-
-    def optimizer_stepped(self, optimizer: Any) -> None:
-        """The optimizer has made its step; the scheduler has not."""
-        self._progress.optimizer_stepped(optimizer)
-
     def step_ended(self, state: TrainerState) -> None:
         """A step has ended, and its log and evaluation are to come."""
-        self._progress.step_ended()
+        self.progress.throughput.step_ended()
         if self._losses is not None:
             self._losses.step_ended(state.global_step)
         if state.best_metric is not None:
@@ -83,23 +74,23 @@ class Session:
 
     def epoch_ended(self, state: TrainerState) -> None:
         """An epoch has ended."""
-        self.recording.log(self._progress.epoch(state), state.global_step)
+        self.recording.log(self.progress.epoch(state), state.global_step)
 
     def log(self, args: TrainingArguments, state: TrainerState, logs: Mapping[str, Any]) -> None:
         """Record what the trainer logs, and what is known besides."""
-        self.recording.log(self._progress.values(logs, args, state), state.global_step)
+        self.recording.log(self.progress.values(logs, args, state), state.global_step)
         if self._losses is not None and "loss" in logs:
             for step, loss in self._losses.read():
-                self.recording.log(self._progress.true_loss(step, loss), step)
+                self.recording.log(self.progress.true_loss(step, loss), step)
 
     def evaluated(self, state: TrainerState) -> None:
         """An evaluation has ended; the trainer has not compared it with the best one yet."""
-        self._progress.evaluated(state)
-        self._progress.pause_ended()
+        self.progress.evaluated(state)
+        self.progress.throughput.pause_ended()
 
     def pause_ended(self) -> None:
         """A prediction or a checkpoint has ended."""
-        self._progress.pause_ended()
+        self.progress.throughput.pause_ended()
 
     def checkpoint_saved(self, args: TrainingArguments, state: TrainerState) -> None:
         """Keep a checkpoint, on the first rank."""
@@ -133,6 +124,6 @@ class Session:
 
     def _log_best(self, state: TrainerState) -> None:
         """Record a new best value: the trainer notes it after the evaluation's own event."""
-        found = self._progress.new_best(state)
+        found = self.progress.new_best(state)
         if found is not None and state.is_world_process_zero:
             self.recording.log(*found)

@@ -131,7 +131,7 @@ def test_the_time_of_evaluations_and_checkpoints_is_not_that_of_the_steps():
 
     slow = [Hook("on_step_begin", spend(1.0)), Hook("on_prediction_step", spend(100.0)), Hook("on_save", spend(50.0))]
     callback = TraceletCallback()
-    callback._session._progress._throughput = Throughput(lambda: now_s[0])
+    callback._session.progress.throughput = Throughput(lambda: now_s[0])
     often = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 2, "logging_steps": 3}
     made = trainer(*slow, callback, eval_dataset=reviews(8, 1), **often)
     made.train()

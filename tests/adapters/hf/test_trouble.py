@@ -17,6 +17,7 @@ from tracelet import RunStatus
 from tracelet.errors import PluginNotFoundError, RunNotFoundError, UsageError
 from tracelet.testing import MemoryBackend
 from tracelet_hf import TraceletCallback
+from tracelet_hf.progress import Progress
 from tracelet_hf.session import Session
 
 
@@ -57,7 +58,7 @@ def test_a_run_that_must_be_there_and_is_not_raises_before_any_training():
 
 
 EVENTS = [
-    "optimizer_stepped", "step_ended", "log", "epoch_ended", "evaluated", "pause_ended", "checkpoint_saved",
+    "step_ended", "log", "epoch_ended", "evaluated", "pause_ended", "checkpoint_saved",
     "training_ended", "training_began", "describe", "push_begins",
 ]  # fmt: skip
 
@@ -68,7 +69,6 @@ def test_a_fault_of_ours_is_logged_once_and_the_training_goes_on(event: str, mon
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr(Session, event, fail)
-    monkeypatch.setattr(Session, "has_rates", True)
     callback = TraceletCallback()
     often = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 4}
     made = trainer(callback, eval_dataset=reviews(8, 1), num_train_epochs=2, **often)
@@ -81,6 +81,17 @@ def test_a_fault_of_ours_is_logged_once_and_the_training_goes_on(event: str, mon
     assert all("ZeroDivisionError('ours')" in record.message for record in faults)
     if event != "log":
         assert 2 * STEPS == len(load(callback).series("train/loss"))
+
+
+def test_a_fault_in_the_learning_rates_is_no_fault_of_the_step(monkeypatch: Any, caplog: Any):
+    callback = TraceletCallback()
+    monkeypatch.setattr(Progress, "begin", lambda self, *_: setattr(self, "has_rates", True))
+    monkeypatch.setattr(Progress, "optimizer_stepped", None)  # It can't be called.
+    trainer(callback).train()
+    assert STEPS == len(load(callback).series("train/loss"))
+    assert 1 == len(
+        [record for record in caplog.records if record.message.startswith("on_optimizer_step: not recorded")]
+    )
 
 
 def test_nothing_that_a_strange_model_does_stops_the_training(caplog: Any):
