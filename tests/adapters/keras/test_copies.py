@@ -42,6 +42,7 @@ def fit_copies_of_a_new_one() -> list[str]:
     copies = [copy.deepcopy(callback), pickle.loads(pickle.dumps(callback))]
     for one in copies:
         fit(one)
+        assert not one.experiment.is_running
     assert not callback.experiment.is_running
     return [one.experiment.run_id for one in copies]
 
@@ -60,6 +61,7 @@ def fit_a_copy_of_one_that_has_begun() -> None:
     model = fit(callback)
     for twin in (copy.deepcopy(callback), pickle.loads(pickle.dumps(callback))):
         assert twin.experiment is callback.experiment
+        assert twin.model is None  # A copy of it would be a large one.
         model.fit(*data(), batch_size=16, callbacks=[twin], verbose=0)
     callback.stop()
 

@@ -193,7 +193,15 @@ def test_each_of_several_optimizers_has_its_rate(keras: KerasProcess):
 def fit_that_accumulates() -> None:
     import keras
 
-    fit(keras.optimizers.SGD(0.1, gradient_accumulation_steps=4), log_freq="batch")
+    from tests.adapters.keras import models
+    from tracelet_keras import TraceletCallback
+
+    images, labels = models.digits()
+    model = models.network(keras.optimizers.SGD(0.1, gradient_accumulation_steps=3))
+    for _ in range(2):  # The second one knows of the first one by the optimizer alone.
+        callback = TraceletCallback(run_id="run", log_freq="batch")
+        model.fit(images, labels, batch_size=16, callbacks=[callback], verbose=0)
+        callback.stop()
 
 
 def test_with_gradient_accumulation_a_step_is_still_a_batch(keras: KerasProcess):
