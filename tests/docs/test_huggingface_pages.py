@@ -22,8 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def test_the_snippets_of_the_page_run():
     namespace = runpy.run_path(str(EXAMPLE))
     for number, snippet in enumerate(snippets(PAGE), 1):
-        if "--8<--" not in snippet:
-            exec(compile(snippet, f"{PAGE}, snippet {number}", "exec"), namespace)  # noqa: S102  Our own page.
+        exec(compile(snippet, f"{PAGE}, snippet {number}", "exec"), namespace)  # noqa: S102  Our own page.
     runs = [tracelet.Run(file.parent) for file in Path("tracelet_runs").glob("*/*/run.json")]
     assert {RunStatus.FINISHED} == {run.status for run in runs}
     assert {"huggingface", "two rates", "a loop"} == {run.name for run in runs}
