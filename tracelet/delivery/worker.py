@@ -135,6 +135,7 @@ class DeliveryWorker:
         self._deadline_s = float("inf")  # By the monotonic clock.
         self._in_outage = False
         self._unreadable = False
+        self._was_full = False  # Whether the last batch had as many records as one may have.
         self._errors = 0
         self._last_error: str | None = None
         self._last_time_s: float | None = None  # When the record was made that was delivered last.
@@ -318,6 +319,9 @@ class DeliveryWorker:
                 self._wake.clear()
             elif not self._deliver(batch):
                 return
+            elif not self._was_full and not asked:  # Gather some: a request for each step would keep a tracker busy.
+                self._wake.wait(POLL_S)
+                self._wake.clear()
 
     def _tell_end(self) -> None:
         """Tell the backend how the run ended, where it has."""
@@ -339,6 +343,7 @@ class DeliveryWorker:
         entries = self._reader.read(self._backend.max_batch)
         if not entries:
             return None
+        self._was_full = len(entries) >= self._backend.max_batch
         batch = Batch()
         for writer, entry in entries:
             record = entry.record
