@@ -93,12 +93,16 @@ class TraceletCallback(RecordingHooks):
     def stop(self, status: str | None = None) -> None:
         """End the run now and not with the program. A later `fit` goes on with it, as its next attempt.
 
+        After an exception in `fit`, Keras's threads may still have batches to tell of: this waits for them, at most ten
+        seconds. Only the batch that was interrupted may be missing then.
+
         Args:
             status: `finished` or `failed`. None: `failed` if the last `fit` did not come to its end.
 
         Raises:
             UsageError: `status` is none of these.
         """
+        self._progress.wait_for_late()
         self._run.stop(status)
 
 

@@ -21,7 +21,7 @@ class GuardedCallback(keras.callbacks.Callback, ABC):  # type: ignore[misc]  # K
 
     def __init__(self) -> None:
         super().__init__()
-        self._faults = 0
+        self._unlogged = {"fault": True}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_model": None}  # A copy gets a model where it is used.
@@ -35,8 +35,7 @@ def guarded(hook: Callable[Concatenate[G, P], None]) -> Callable[Concatenate[G, 
         try:
             hook(self, *args, **kwargs)
         except Exception:
-            self._faults += 1
-            if self._faults == 1:
+            if self._unlogged.pop("fault", False):  # At once, for the threads of Keras's pool may fail together.
                 logger.exception("%s failed; the training goes on, and further faults are not logged", hook.__name__)
 
     return safe

@@ -42,6 +42,7 @@ class RecordingHooks(GuardedCallback):
         """Prepare. `every`: record after a batch that completes so many steps; None: after epochs only."""
         super().__init__()
         self._run, self._log_model, self._norms, self._prefix = run, log_model, norms, prefix
+        self._step_time_name = f"{prefix}train/step_time_s"
         self._is_detailed, self._progress = every is not None, Progress(every)
         self._begin_session()
 
@@ -60,6 +61,7 @@ class RecordingHooks(GuardedCallback):
 
     def set_model(self, model: keras.Model) -> None:
         """A `fit`, `evaluate` or `predict` comes. If the last one ended with an exception, nobody has said so."""
+        self._progress.wait_for_late()
         if model is not self._model:
             self._progress.forget_optimizer()
         super().set_model(model)
@@ -88,21 +90,24 @@ class RecordingHooks(GuardedCallback):
         """Record what the step before took: it ends where this one begins."""
         step, step_time_s = self._progress.begin_batch(batch)
         if step_time_s is not None and self._progress.is_due(step):
-            self._record("train/", {"step_time_s": step_time_s}, step)
-            self._take_norm(step)
+            self._run.experiment.log_metric(self._step_time_name, step_time_s, step)
+            if self._norms is not None:
+                self._norms.take(step, self._model)
 
     @guarded
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Record the metrics. On a thread of Keras's pool, where it has one."""
         logs = logs or {}
-        step = self._progress.end_batch(batch, logs)
-        if self._progress.is_due(step):
-            self._record("train/", logs, step)
-            self._record_norms()
-            now_s = time.monotonic()
-            if self._schedules and now_s - self._rates_at_s >= _RATE_INTERVAL_S:
-                self._rates_at_s = now_s
-                self._record("train/", facts.scheduled_rates(self._schedules, step), step)
+        try:
+            step = self._progress.end_batch(batch, logs)
+            if self._progress.is_due(step):
+                self._record("train/", logs, step)
+                if self._norms is not None:
+                    self._record_norms(self._norms)
+                if self._schedules:
+                    self._record_rates(step)
+        finally:
+            self._progress.leave_batch()
 
     @guarded
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -131,10 +136,12 @@ class RecordingHooks(GuardedCallback):
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Record the metrics, at the step of the training."""
         logs = logs or {}
-        stage = "val/" if self._is_training else "test/"
-        self._record(stage, {**logs, "time_s": time.perf_counter() - self._began_s}, self._progress.step)
-        if self._is_training:
+        metrics = {**logs, "time_s": time.perf_counter() - self._began_s}
+        if self._is_training:  # The pool may not be done with the epoch if another callback keeps validations off it.
+            self._record("val/", metrics, self._progress.step_of_validation)
             self._validated = frozenset(logs)
+        else:
+            self._record("test/", metrics, self._progress.step)
 
     def on_predict_begin(self, logs: Any = None) -> None:
         """Begin as `on_train_begin` does."""
@@ -190,7 +197,8 @@ class RecordingHooks(GuardedCallback):
     def _end_epoch(self, logs: Mapping[str, Any], more: Mapping[str, float]) -> None:
         self._end_training_part()
         progress, step, took = self._progress, self._progress.step, self._trained
-        known = progress.last_logs if self._progress.is_due(step) else {}
+        is_due = progress.is_due(step)
+        known = progress.last_logs if is_due else {}
         training = {name: value for name, value in logs.items() if not name.startswith("val_")}
         validation = {name.removeprefix("val_"): logs[name] for name in logs.keys() - training.keys()}
         news = {name: value for name, value in training.items() if repr(value) != repr(known.get(name))}
@@ -202,18 +210,22 @@ class RecordingHooks(GuardedCallback):
             self._record("train/", {"mean_step_time_s": took["time_s"] / progress.steps_of_epoch}, step)
         state = facts.optimizer_state(self._model)
         self._record("train/", {name: value for name, value in state if name not in training}, step)
-        self._take_norm(step)
-        self._record_norms()
         progress.end_epoch(facts.steps_taken(self._model))
+        if self._norms is not None:
+            if is_due:
+                self._norms.take(step, self._model)
+            self._record_norms(self._norms)
 
     def _record(self, stage: str, metrics: Mapping[str, Any], step: int) -> None:
         stage = self._prefix + stage
         self._run.experiment.log_metrics({stage + name: value for name, value in metrics.items()}, step)
 
-    def _take_norm(self, step: int) -> None:
-        if self._norms is not None and self._model is not None and self._progress.is_due(step):
-            self._norms.take(step, self._model)
+    def _record_rates(self, step: int) -> None:
+        now_s = time.monotonic()
+        if now_s - self._rates_at_s >= _RATE_INTERVAL_S:
+            self._rates_at_s = now_s
+            self._record("train/", facts.scheduled_rates(self._schedules, step), step)
 
-    def _record_norms(self) -> None:
-        for step, norm in () if self._norms is None else self._norms.taken():
+    def _record_norms(self, norms: GradientNorms) -> None:
+        for step, norm in norms.taken():
             self._record("train/", {"grad_norm": norm}, step)

@@ -1,7 +1,7 @@
 """Where a training stands: its step, and what it takes.
 
 Called by the callback, on the thread that trains; `end_batch` also on the threads of Keras's pool, in any order. So
-nothing here counts calls: a step is the number of the batch plus the steps before its epoch.
+no step comes from a count of calls: it is the number of the batch plus the steps before its epoch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any, Final, final
 
 _IN_FLIGHT: Final = 64  # The pool has at most 32 threads, so at most 31 batches can come after a later one.
+_LATE_S: Final = 10.0  # A backlog takes milliseconds; what has not come by then was lost with the pool.
+_POLL_S: Final = 0.001
 
 
 @final
@@ -33,6 +35,7 @@ class Progress:
 
     def _clear(self) -> None:
         self._began: tuple[int, float] | None = None  # The last batch that began, and when.
+        self._open: deque[int] = deque()  # One item for each batch that has begun and is not done; which, says nothing.
         self._ended: deque[tuple[int, Mapping[str, Any]]] = deque(maxlen=_IN_FLIGHT)
         self._epoch_began_s = time.perf_counter()
 
@@ -40,6 +43,13 @@ class Progress:
     def step(self) -> int:
         """Steps so far, of those whose end Keras has told."""
         return self._before + self.steps_of_epoch
+
+    @property
+    def step_of_validation(self) -> int:
+        """The same where the epoch's last batch has ended, also if nobody has told yet."""
+        if self._steps_per_epoch is None or self._began is None:
+            return self.step
+        return max(self.step, self._before + self._steps_until(self._began[0] + self._together - 1))
 
     @property
     def steps_of_epoch(self) -> int:
@@ -87,12 +97,27 @@ class Progress:
         """
         now_s, began = time.perf_counter(), self._began
         self._began = batch, now_s
+        self._open.append(batch)
         return self._before + batch, None if began is None else (now_s - began[1]) / (batch - began[0])
 
     def end_batch(self, batch: int, logs: Mapping[str, Any]) -> int:
         """Note that a batch has ended; returns its step."""
         self._ended.append((batch, logs))
         return self._before + self._steps_until(batch)
+
+    def leave_batch(self) -> None:
+        """Note that all is done for a batch that has ended."""
+        if self._open:  # A loop of one's own may not say when a batch begins.
+            self._open.popleft()
+
+    def wait_for_late(self) -> None:
+        """Wait until all is done for those batches that have surely ended: all but the one that began last.
+
+        After an exception in a training, Keras's pool goes on with the batches before it, and tells nobody.
+        """
+        until_s = time.monotonic() + _LATE_S
+        while len(self._open) > 1 and time.monotonic() < until_s:
+            time.sleep(_POLL_S)
 
     def is_due(self, step: int) -> bool:
         """Whether one of the steps that were executed together, of which this is the last, is to be recorded."""

@@ -118,7 +118,7 @@ def fit_with_a_schedule(log_freq: Any, wrapped: bool) -> dict[int, float]:
 
     from tracelet_keras import hooks
 
-    hooks._RATE_INTERVAL_S = 0.0  # type: ignore[misc]  # To see each one.
+    hooks._RATE_INTERVAL_S = float("-inf")  # type: ignore[misc]  # To see each one, in any order.
     schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.5)
     optimizer = keras.optimizers.SGD(schedule)
     if wrapped:

@@ -28,6 +28,20 @@ class Watched:
     __array__ = item = None
 
 
+def watch(model: Any, threads: set[str], delay: Any = None) -> None:
+    """Let the model's training give values that are watched; `delay` is called before one becomes a number."""
+    model.make_train_function()
+    function = model.train_function
+
+    def watched(*args: Any) -> Any:
+        outcome = function(*args)
+        logs, *rest = outcome if isinstance(outcome, tuple) else (outcome,)
+        marked = {name: Watched(value, threads, delay) for name, value in logs.items()}
+        return (marked, *rest) if rest else marked
+
+    model.train_function = watched
+
+
 def fit_watched(more: str = "") -> set[str]:
     """Returns the threads on which the values of the batches became numbers."""
     import keras
@@ -38,16 +52,7 @@ def fit_watched(more: str = "") -> set[str]:
     threads: set[str] = set()
     model = models.network()
     images, labels = models.digits()
-    model.make_train_function()
-    function = model.train_function
-
-    def watched(*args: Any) -> Any:
-        outcome = function(*args)
-        logs, *rest = outcome if isinstance(outcome, tuple) else (outcome,)
-        marked = {name: Watched(value, threads) for name, value in logs.items()}
-        return (marked, *rest) if rest else marked
-
-    model.train_function = watched
+    watch(model, threads)
     others = {
         "": [],
         "checkpoint": [TraceletModelCheckpoint("model.keras", "loss")],
@@ -73,6 +78,64 @@ def test_no_value_becomes_a_number_on_the_thread_that_trains(keras: KerasProcess
 def test_a_callback_that_is_not_safe_for_threads_takes_all_others_with_it(keras: KerasProcess):
     assert {"MainThread"} == keras.run(fit_watched, "synchronous")
     assert list(range(1, 17)) == steps(only_run(), "train/loss")
+
+
+def interrupt_while_the_pool_is_late(then: str) -> None:
+    from tests.adapters.keras import models
+    from tracelet_keras import TraceletCallback
+
+    raised = threading.Event()
+
+    def interrupt() -> None:
+        raised.set()
+        raise KeyboardInterrupt
+
+    model, callback = models.network(), TraceletCallback(log_freq="batch")
+    images, labels = models.digits()
+    watch(model, set(), raised.wait)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(images, labels, batch_size=16, callbacks=[callback, models.At(7, interrupt)], verbose=0)
+    if then == "fit":
+        model.fit(images, labels, batch_size=16, callbacks=[callback], verbose=0)
+    callback.stop()
+
+
+@pytest.mark.parametrize(("then", "last_step"), [("stop", 6), ("fit", 14)])
+def test_what_comes_late_after_ctrl_c_has_its_step(keras: KerasProcess, then: str, last_step: int):
+    if keras.backend == "tensorflow":
+        return  # It has no pool, and the values would wait for ever.
+    keras.run(interrupt_while_the_pool_is_late, then)
+    assert list(range(1, last_step + 1)) == steps(only_run(), "train/loss")
+
+
+def validate_while_the_pool_is_late() -> None:
+    import keras
+
+    from tests.adapters.keras import models
+    from tracelet_keras import TraceletCallback
+
+    has_validated = threading.Event()
+
+    class KeepsValidationsOffThePool(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+            pass
+
+        def on_test_end(self, logs: Any = None) -> None:
+            has_validated.set()
+
+    model = models.network()
+    watch(model, set(), has_validated.wait)
+    callbacks = [TraceletCallback(log_freq="batch"), KeepsValidationsOffThePool()]
+    model.fit(*models.digits(), batch_size=16, validation_data=models.validation(), callbacks=callbacks, verbose=0)
+
+
+def test_a_validation_that_ends_before_the_pool_has_its_step(keras: KerasProcess):
+    if keras.backend == "tensorflow":
+        return
+    keras.run(validate_while_the_pool_is_late)
+    run = only_run()
+    assert ([8], [8]) == (steps(run, "val/loss"), steps(run, "val/time_s"))
+    assert list(range(1, 9)) == steps(run, "train/loss")
 
 
 def call_out_of_order() -> None:
