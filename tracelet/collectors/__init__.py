@@ -1,0 +1,1 @@
+"""Collectors: each records something about what surrounds a training, on a thread of its own."""

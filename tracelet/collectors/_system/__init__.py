@@ -1,0 +1,1 @@
+"""The parts of the system collector: each reads one kind of source, on the collector's thread."""
