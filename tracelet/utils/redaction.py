@@ -1,66 +1,237 @@
-"""Keeps credentials out of what is recorded: parameters, arguments, configurations, URLs.
+"""Keeps credentials out of what is recorded: parameters, arguments, tags, configurations, URLs, lines of text.
 
-Called on the thread that logs, before anything reaches the disk. Pure functions. The guarantee: a text under a key that
-names a credential, a credential in a URL, and a token that can be told by its shape are replaced by `HIDDEN`, however
-deep they stand; numbers and special tokens of a tokenizer (`num_memory_tokens=8`, `pad_token="<pad>"`) stay.
+Called on the thread that logs, before anything reaches the disk, and by delivery for the texts of errors. A `Redactor`
+never changes; the functions of this module are those of one without settings. The guarantee: a text under a name of a
+credential, a credential in a URL, and a token that can be told by its shape are replaced by `HIDDEN`, however deep they
+stand; numbers and special tokens of a tokenizer (`num_memory_tokens=8`, `pad_token="<pad>"`) stay. It takes time that
+is linear in the length of a text; only patterns of the user's own may take more.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, final
 
+from tracelet.utils.credential_names import Grade, grade_of
+from tracelet.utils.token_shapes import hide_tokens
 from tracelet.utils.values import flatten
 
 HIDDEN: Final = "<hidden>"
 """Stands where a credential stood."""
 
-_WORD_STARTS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")  # In `authToken`, before the T.
-_CREDENTIAL: Final = re.compile(
-    r"(?:token|(?<![a-z])key|apikey|secret|password|passwd|passphrase|pwd|credential|(?<![a-z])auth|authorization)s?"
-    r"(?![a-z])"
-)
-_PASSWORD: Final = re.compile(r"(?:secret|password|passwd|passphrase|pwd)s?(?![a-z])")  # May be all digits.
+# -- values that are none ----------------------------------------------------------------------------------------------
+
 _SPECIAL_TOKEN: Final = re.compile(r"<[^<>]{1,60}>|\[[^\[\]]{1,60}\]|</?s>")
-_USER_INFO: Final = re.compile(r"(?<=://)[^/\s?#@]*@")
-_QUERY: Final = re.compile(r"([?&;#]([^=&;#?\s]{1,100})=)[^&;#\s]+")
-_SHAPES: Final = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}"
-    r"|xox[abeprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+)"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
+_REFERENCE: Final = re.compile(r"\$\w+|\$?\{[^{}]*\}|\$?\{\{[^{}]*\}\}|%\w+%|\*+|[Nn]one|[Nn]ull|[Tt]rue|[Ff]alse")
+_NUMBER: Final = re.compile(r"[+-]?\d[\d_.eE+-]*")
+_DIVIDERS: Final = re.compile(r"[-_.]")
+_ALPHABET: Final = re.compile(r"[A-Za-z0-9+/=]{16,}")
+_CHANGES: Final = re.compile(r"[A-Za-z](?=\d)|\d(?=[A-Za-z])")  # From letters to digits or back.
+_HEXADECIMAL: Final = re.compile(r"[0-9a-f]{32,}|[0-9A-F]{32,}")
+
+
+def _looks_random(text: str) -> bool:
+    """Whether a text is more likely a key than a word: `resnet50-imagenet` is none."""
+    joined = _DIVIDERS.sub("", text)
+    if _ALPHABET.fullmatch(joined) is None:
+        return False
+    return _HEXADECIMAL.fullmatch(joined) is not None or len(_CHANGES.findall(joined)) >= 4
+
+
+def _is_mixed(text: str) -> bool:
+    """Whether what stands behind `token:` in prose is no word of a language."""
+    return len(text) >= 8 and any(map(str.isdigit, text)) and any(map(str.isalpha, text))
+
+
+# -- places in texts ---------------------------------------------------------------------------------------------------
+
+_SHORTEST: Final = 12  # No token of `token_shapes` is shorter.
+_USER_INFO: Final = re.compile(r"(?<=://)(?!git@)[^/\s?#\"'<>]*@")
+_QUERY: Final = re.compile(r"([?&;#]([^=&;#?\s]{1,100})=)([^&;#\s\"'<>]+)")
+_SIGNATURES: Final = frozenset({"sig", "signature", "x-amz-signature", "x-amz-credential", "x-goog-signature"})
+_SIGN: Final = re.compile("[=: ]")
+_NAMES: Final = re.compile(r"secret|passw|passphrase|passcode|pass\b|pwd|token|key|auth|cred|jwt|bearer|pat\b")
+_COOKIE: Final = re.compile(r"(?<!\w)((?:set-)?cookie[\"']?[ \t]{0,2}:[ \t]{0,2}[\"']?)[^\n\"']{6,}", re.I)
+_VALUE: Final = (
+    r"(?:\\{1,2}[\"'](?P<escaped>[^\"'\\\n]+)|\"(?P<double>(?:[^\"\\\n]|\\.)+)|'(?P<single>(?:[^'\\\n]|\\.)+)"
+    r"|(?P<bare>[^\s\"'`,;&|]+))"
 )
+_ASSIGNMENT: Final = re.compile(
+    r"(?<![\w.-])-{0,2}(?P<quote>\\{0,2}[\"'])?(?P<key>[A-Za-z_][\w.-]{0,80})(?:\\{0,2}[\"'])?[ \t]{0,2}"
+    r"(?P<sign>:[ \t]{0,2}[A-Za-z_][\w.\[\]| ]{0,40}?[ \t]{0,2}=(?!=)|=>|[:=!]?=|:)[ \t]{0,2}"  # `password: str = "x"`
+    + _VALUE
+)
+_OPTION: Final = re.compile(r"(?<![\w-])--?(?P<key>[A-Za-z][\w.-]{0,80})[ \t]{1,2}(?!-)" + _VALUE)
+_CODE: Final = re.compile(  # A call, an attribute, a type: no literal.
+    r"[A-Za-z_][\w.]*[(\[].*"
+    r"|(?:args|cfg|cls|conf|config|ctx|env|kwargs|options|opts?|os|params|request|self|settings)\.[\w.]+"
+    r"|[Aa]ny|bool|bytes|int|object|[Oo]ptional|SecretStr|str|[Ss]tring"
+)
+_CLOSING: Final = ")]}>"
+_USERS: Final = frozenset({"u", "user", "proxy-user"})  # Of curl: `-u me:x`
+
+
+@final
+class Redactor:
+    """See the module docstring."""
+
+    def __init__(self, names: Iterable[str] = (), patterns: Iterable[str] = (), keep: Iterable[str] = ()) -> None:
+        """Add to what is known.
+
+        Args:
+            names: Fields whose values are hidden; `-`, `_` and case do not matter.
+            patterns: Regular expressions; what they match is hidden, or their group `secret` if they have one.
+            keep: Fields whose values stay, whatever their names say.
+        """
+        self._names = frozenset(map(_plain, names))
+        self._keep = frozenset(map(_plain, keep))
+        self._patterns = tuple(re.compile(pattern) for pattern in patterns)
+        self._grade = functools.lru_cache(4096)(self._grade_of)
+
+    def params(self, params: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """The leaves of nested parameters, as `flatten` gives them, without credentials."""
+        for name, value in flatten(params, prefix):
+            yield name, self.value(name, value)
+
+    def value(self, name: str, value: Any) -> Any:
+        """The JSON-like value under a name of levels divided by `/`, without credentials."""
+        return self._value(value, self._highest(name.split("/")) if "/" in name else self._grade(name))
+
+    def arguments(self, arguments: Sequence[str]) -> list[str]:
+        """A command line without credentials: `--token x`, `--token=x`, `token=x`, `-u me:x`."""
+        made: list[str] = []
+        option = ""
+        for argument in arguments:
+            name, sign, value = argument.partition("=")
+            if option and not argument.startswith("-"):
+                made.append(self._argument(option, argument))
+            elif sign and "://" not in name and " " not in name:
+                made.append(f"{name}={self._argument(name, value)}")
+            else:
+                made.append(self.clean(argument))
+            option = argument if argument.startswith("-") and not sign else ""
+        return made
+
+    def clean(self, text: str) -> str:
+        """A program's text (a line of the console, a diff, an error, a URL) without credentials.
+
+        Besides what `without_tokens` finds, that is what stands behind a name: `password=x`, `"api_key": "x"`.
+        """
+        text = self.without_tokens(text)
+        if _SIGN.search(text) and (self._names or _NAMES.search(text.lower())):
+            text = _ASSIGNMENT.sub(self._assigned, text)
+            text = _OPTION.sub(self._assigned, text)
+        return _COOKIE.sub(rf"\1{HIDDEN}", text) if "ookie" in text else text
+
+    def without_tokens(self, text: str) -> str:
+        """A person's text without what is a credential by its shape or by its place in a URL, and nothing else."""
+        if "://" in text:
+            text = _USER_INFO.sub(f"{HIDDEN}@", text)
+            text = _QUERY.sub(self._queried, text)
+        for pattern in self._patterns:
+            text = pattern.sub(_without_match, text)
+        return hide_tokens(text, HIDDEN) if len(text) >= _SHORTEST else text
+
+    def texts(self, value: Any) -> Any:
+        """The same for each text in a JSON-like value: a table, say."""
+        if isinstance(value, str):
+            return self.without_tokens(value)
+        if isinstance(value, list):
+            return [self.texts(item) for item in value]
+        return {key: self.texts(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _value(self, value: Any, grade: Grade) -> Any:
+        if isinstance(value, str):
+            return HIDDEN if value and self._is_hidden(value, grade) else self.clean(value)
+        if isinstance(value, Mapping):
+            return {key: self._value(item, max(grade, self._grade(key))) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._value(item, grade) for item in value]
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return HIDDEN if is_number and grade is Grade.SECRET else value
+
+    def _is_hidden(self, text: str, grade: Grade) -> bool:
+        if grade is Grade.PLAIN or text.startswith(HIDDEN) or _REFERENCE.fullmatch(text):
+            return False
+        if grade is Grade.SECRET:
+            return True
+        return not _SPECIAL_TOKEN.fullmatch(text) and (grade is Grade.CREDENTIAL or _looks_random(text))
+
+    def _highest(self, names: Iterable[str]) -> Grade:
+        return max(map(self._grade, names))
+
+    def _grade_of(self, name: str) -> Grade:
+        plain = _plain(name)
+        if plain in self._keep:
+            return Grade.PLAIN
+        return Grade.SECRET if plain in self._names else grade_of(name)
+
+    def _argument(self, name: str, value: str) -> str:
+        name = name.lstrip("-+~")
+        user, divider, _ = value.partition(":")
+        if name in _USERS and divider:
+            return f"{user}:{HIDDEN}"
+        grade = self._highest(re.split("[./]", name))
+        is_hidden = self._is_hidden(value, grade) and (grade is Grade.SECRET or not _NUMBER.fullmatch(value))
+        return HIDDEN if value and is_hidden else self.clean(value)
+
+    def _queried(self, match: re.Match[str]) -> str:
+        key, value = match[2], match[3]
+        grade = Grade.CREDENTIAL if key.lower() in _SIGNATURES else self._grade(key)
+        return match[1] + HIDDEN if self._is_hidden(value, grade) else match[0]
+
+    def _assigned(self, match: re.Match[str]) -> str:
+        """What becomes of `key=value`, `"key": "value"` and `--key value` in a text."""
+        kind, key = match.lastgroup or "", match["key"]
+        grade = self._highest(key.split("."))
+        if grade is Grade.PLAIN:
+            return match[0]
+        value = match[kind].rstrip(_CLOSING) if kind == "bare" else match[kind]
+        if not self._is_hidden(value, grade) or (grade is not Grade.SECRET and _NUMBER.fullmatch(value)):
+            return match[0]
+        if kind == "bare" and (value == key or not value or _CODE.fullmatch(value) or _is_prose(match, grade)):
+            return match[0]
+        start = match.start(kind) - match.start()
+        return match[0][:start] + HIDDEN + match[0][start + len(value) :]
+
+
+def _is_prose(match: re.Match[str], grade: Grade) -> bool:
+    """Whether it is a sentence: `The key: use less of it`."""
+    fields = match.groupdict()
+    is_written = fields.get("sign") == ":" and fields["quote"] is None and fields["key"].isalpha()
+    return is_written and grade is not Grade.SECRET and not _is_mixed(fields["bare"])
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
+def _without_match(match: re.Match[str]) -> str:
+    if match.re.groupindex.get("secret") is None or match["secret"] is None:
+        return HIDDEN
+    start, end = (place - match.start() for place in match.span("secret"))
+    return match[0][:start] + HIDDEN + match[0][end:]
+
+
+# -- without settings --------------------------------------------------------------------------------------------------
+
+_DEFAULT: Final = Redactor()
 
 
 def redacted(params: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The leaves of nested parameters, as `flatten` gives them, without credentials."""
-    for name, value in flatten(params, prefix):
-        yield name, _without_credentials(value, [_grade(level) for level in name.split("/")])
+    return _DEFAULT.params(params, prefix)
 
 
-def _without_credentials(value: Any, keys: list[re.Pattern[str] | None]) -> Any:
-    """The value, if the keys around it are of these grades."""
-    if isinstance(value, Mapping):
-        return {key: _without_credentials(item, [*keys, _grade(key)]) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_credentials(item, keys) for item in value]
-    if isinstance(value, str) and value:
-        if any(keys) and not _SPECIAL_TOKEN.fullmatch(value):
-            return HIDDEN
-        return _cleaned(value)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return HIDDEN if is_number and _PASSWORD in keys else value
+def clean(text: str) -> str:
+    """One text without credentials: a line of the console, a diff, an error, a URL. See `Redactor.clean`."""
+    return _DEFAULT.clean(text)
 
 
-def _grade(key: str) -> re.Pattern[str] | None:
-    """Which of the two kinds of credential a key names: `api_key`, `authToken`, `PASSWORDS`, not `tokenizer`."""
-    words = _WORD_STARTS.sub("_", key).lower()
-    return next((pattern for pattern in (_PASSWORD, _CREDENTIAL) if pattern.search(words)), None)
-
-
-def _cleaned(text: str) -> str:
-    """A text without the credentials that can be told by their shape or by their place in a URL."""
-    if "://" in text:
-        text = _USER_INFO.sub(f"{HIDDEN}@", text)
-        text = _QUERY.sub(lambda match: match[1] + HIDDEN if _grade(match[2]) else match[0], text)
-    return _SHAPES.sub(HIDDEN, text)
+def clean_arguments(arguments: Sequence[str]) -> list[str]:
+    """A command line without credentials. See `Redactor.arguments`."""
+    return _DEFAULT.arguments(arguments)
