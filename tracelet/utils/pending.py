@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import functools
 import threading
-from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, final
 
 from tracelet.utils.values import is_a
 
@@ -22,34 +21,22 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+T = TypeVar("T")
+
 _DEVICES: Final = ("cuda",)
 _SLOTS: Final = 64  # Made at once: as many copies of one size as are usually under way.
 
 
-class Pending(ABC):
-    """A number that may still be computed."""
-
-    @abstractmethod
-    def is_ready(self) -> bool:
-        """Whether `result` returns at once."""
-
-    @abstractmethod
-    def result(self) -> float:
-        """The number. Waits for it.
-
-        Raises:
-            RuntimeError: The device could not compute it.
-        """
-
-
-def pending(value: Any) -> Pending | None:
-    """The number of a tensor of one element on a device that computes by itself; None for anything else.
+def pending(value: Any) -> Pending[Any] | None:
+    """The number of a tensor of one element on a device that computes by itself; None for anything that is there.
 
     Imports nothing: where PyTorch is not loaded, no value is its tensor.
     """
+    if type(value) is Pending:
+        return value
     if not is_a(value, "torch", "Tensor") or value.device.type not in _DEVICES or value.numel() != 1:
         return None
-    return Derived(bring([value.detach().reshape(())]), _first)
+    return Pending(bring([value.detach().reshape(())]), _first)
 
 
 def bring(numbers: Sequence[Tensor]) -> Numbers:
@@ -73,6 +60,14 @@ def bring(numbers: Sequence[Tensor]) -> Numbers:
             here = [number.double() for number in here]
         parts.append((places, transfers(device.type).start(torch.stack(here).double())))
     return Numbers(parts)
+
+
+def bring_all(numbers: Tensor) -> Numbers:
+    """Bring the elements of a tensor of shape (n,) to the host; as `bring`."""
+    count = numbers.numel()
+    if numbers.device.type not in _DEVICES:
+        return Numbers([(range(count), numbers.tolist())])
+    return Numbers([(range(count), transfers(numbers.device.type).start(numbers.double()))])
 
 
 @final
@@ -101,20 +96,24 @@ class Numbers:
 
 
 @final
-class Derived(Pending):
-    """One number that is made of others, on the host."""
+class Pending(Generic[T]):
+    """What is made of such numbers, on the host."""
 
-    def __init__(self, numbers: Numbers, make: Callable[[list[float]], float]) -> None:
+    def __init__(self, numbers: Numbers, make: Callable[[list[float]], T]) -> None:
         """`make` gets all of the numbers."""
         self._numbers = numbers
         self._make = make
 
     def is_ready(self) -> bool:
-        """As `Pending`."""
+        """Whether `result` returns at once."""
         return self._numbers.is_ready()
 
-    def result(self) -> float:
-        """As `Pending`."""
+    def result(self) -> T:
+        """It. Waits for the numbers.
+
+        Raises:
+            RuntimeError: A device could not compute them.
+        """
         return self._make(self._numbers.values())
 
 

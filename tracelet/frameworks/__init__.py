@@ -1,0 +1,1 @@
+"""Integrations for training loops of your own, by the hooks that a framework has."""

@@ -1,0 +1,1 @@
+"""Parts of `torch_framework`; not to be imported from elsewhere."""
