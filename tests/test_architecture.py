@@ -35,9 +35,9 @@ LAYERS = [
         "tracelet.core.planning",
         "tracelet.core.verify",
     },
-    {"tracelet.backends", "tracelet.collectors", "tracelet.frameworks", "tracelet.processors", "tracelet.testing"},
+    {"tracelet.backends", "tracelet.collectors", "tracelet.processors", "tracelet.testing"},
     {"tracelet.core.experiment", "tracelet.core.recorder", "tracelet.core.active", "tracelet"},
-    {"tracelet_lightning", "tracelet_hf", "tracelet_keras", "tracelet.cli"},
+    {"tracelet_lightning", "tracelet_hf", "tracelet_keras", "tracelet.frameworks", "tracelet.cli"},
 ]
 
 # Packages that an import statement outside of a function may name only in the package beside it, or nowhere.
