@@ -5,7 +5,8 @@ Threads:
     the experiment's       `start`, `request_stop`, `join`.
 
 A collector that fails or hangs costs only its own records. Its errors are counted each time and logged on the change of
-state. No record comes after `join` has returned True.
+state. The first reading is always recorded, however short the run: it may hold what the run is about. No record comes
+after `join` has returned, whether the thread has ended or not.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class CollectorThread:
         self._on_error = on_error
         self._failing = False
         self._stopping = threading.Event()
+        self._emitting = threading.Lock()
+        self._abandoned = False
         self._thread = threading.Thread(target=self._run, name=f"tracelet-{self.name}", daemon=True)
 
     def start(self) -> None:
@@ -54,10 +57,12 @@ class CollectorThread:
         self._stopping.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the end; whether it has come."""
+        """Wait for the end; whether it has come. What the collector gives later is dropped."""
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        with self._emitting:
+            self._abandoned = self._thread.is_alive()
+        return not self._abandoned
 
     def _run(self) -> None:
         collector = self._managed.plugin
@@ -91,9 +96,10 @@ class CollectorThread:
     def _collect(self, collector: Collects) -> None:
         try:
             for metric in collector.collect():
-                if self._stopping.is_set():
-                    return
-                self._emit(metric)
+                with self._emitting:
+                    if self._abandoned:
+                        return
+                    self._emit(metric)
         except Exception as error:
             self._on_error(self.name, error)
             if not self._failing:

@@ -1,4 +1,4 @@
-"""Which commit is checked out, read from the repository's own files: no git, no process, some 50 µs.
+"""Which commit and branch are checked out, read from the repository's own files: no git, no process, some 50 µs.
 
 Called on the thread that starts an experiment. Everything else about the repository is the git collector's.
 """
@@ -29,6 +29,17 @@ def head_commit(directory: Path | None = None) -> str | None:
         return None if repository is None else _resolved(repository)
     except (OSError, ValueError):  # Not ours to read, or no text: the run does without.
         return None
+
+
+def head_branch(directory: Path | None = None) -> str | None:
+    """The branch that is checked out, also one without a commit; None where HEAD is detached, and as `head_commit`."""
+    try:
+        directory = directory or Path.cwd()
+        found = (repository for place in (directory, *directory.parents) if (repository := _git_directory(place)))
+        head = next(((repository / "HEAD").read_text(encoding="utf-8").strip() for repository in found), "")
+    except (OSError, ValueError):
+        return None
+    return head.removeprefix("ref: refs/heads/") if head.startswith("ref: refs/heads/") else None
 
 
 def _git_directory(place: Path) -> Path | None:
