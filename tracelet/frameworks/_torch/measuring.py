@@ -56,7 +56,7 @@ class Parameters:
         for label, found in self._labelled():
             for parameter in found:
                 name = self._names.get(id(parameter)) if per == "layer" else None
-                places[label if name is None else name.rpartition(".")[0] or name].append(place)
+                places[label if name is None else name.rpartition(".")[0] or "model"].append(place)
                 place += 1
         return places
 

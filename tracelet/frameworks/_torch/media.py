@@ -91,10 +91,10 @@ class MediaWriter(ABC):
     def add_histogram_raw(
         self,
         tag: str,
-        min: float,  # noqa: A002 - TensorBoard's name
-        max: float,  # noqa: A002 - TensorBoard's name
+        min: float,  # noqa: A002 - named by TensorBoard
+        max: float,  # noqa: A002 - named by TensorBoard
         num: int,
-        sum: float,  # noqa: A002 - TensorBoard's name
+        sum: float,  # noqa: A002 - named by TensorBoard
         sum_squares: float,
         bucket_limits: Any,
         bucket_counts: Any,
