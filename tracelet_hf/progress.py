@@ -69,13 +69,28 @@ class Progress:
         """An evaluation has ended."""
         self._evaluated_step = state.global_step
 
+    # Called each step: names are looked up, what stays the same has been read in `begin`, and few functions are called.
     def values(self, logs: Mapping[str, Any], args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
         """The values of a log under the names of their series; with that of a training comes more."""
-        values = self._of_training(logs, args, state) if "loss" in logs else self._of_evaluation(logs, args)
-        if self._epoch_step == state.global_step:
+        step = state.global_step
+        if "loss" in logs:
+            values, names = {}, self._names
+            for key, value in logs.items():
+                values[names[key] if key in names else self._new_name(key)] = value
+            self._add_speed(values, step, state.total_flos)
+            if self._rates:
+                values |= self._rates
+            loss, norm = logs["loss"], logs.get("grad_norm")
+            if (type(loss) is float and not isfinite(loss)) or (type(norm) is float and not isfinite(norm)):
+                values["train/nonfinite"] = 1.0
+                what = f"the loss is {loss} and the gradient's norm {norm}."
+                self._warn(step, what + (_FILTERED if args.logging_nan_inf_filter else ""))
+        else:
+            values = self._of_evaluation(logs, args)
+        if self._epoch_step == step:
             values.pop(EPOCH, None)
         elif EPOCH in values:
-            self._epoch_step = state.global_step
+            self._epoch_step = step
         return values
 
     def epoch(self, state: TrainerState) -> dict[str, float]:
@@ -99,29 +114,18 @@ class Progress:
         self._warn(step, f"the model's loss was {loss}.")
         return {"train/true_loss": loss, "train/nonfinite": 1.0}
 
-    # Called each step: names are looked up, what stays the same has been read in `begin`, and few functions are called.
-    def _of_training(self, logs: Mapping[str, Any], args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
-        values, names = {}, self._names
-        for key, value in logs.items():
-            values[names[key] if key in names else self._new_name(key)] = value
-        done = self.throughput.read(state.global_step, state.total_flos)
-        if done is not None:
-            steps, spent_s, flops = done
-            values["throughput/step_time_s"] = spent_s / steps
-            values["throughput/samples_per_s"] = self._samples_per_step * steps / spent_s
-            if self._flops_per_token and flops > 0:
-                values["throughput/tokens_per_s"] = flops / self._flops_per_token / spent_s
-                values["train/tokens_seen"] = float(round(state.total_flos / self._flops_per_token))
-            if self._peak_of_all and flops > 0:
-                values["throughput/mfu"] = flops / self._peak_of_all / spent_s
-        if self._rates:
-            values |= self._rates
-        loss, norm = logs["loss"], logs.get("grad_norm")
-        if (type(loss) is float and not isfinite(loss)) or (type(norm) is float and not isfinite(norm)):
-            values["train/nonfinite"] = 1.0
-            what = f"the loss is {loss} and the gradient's norm {norm}."
-            self._warn(state.global_step, what + (_FILTERED if args.logging_nan_inf_filter else ""))
-        return values
+    def _add_speed(self, values: dict[str, Any], step: int, total_flos: float) -> None:
+        done = self.throughput.read(step, total_flos)
+        if done is None:
+            return
+        steps, spent_s, flops = done
+        values["throughput/step_time_s"] = spent_s / steps
+        values["throughput/samples_per_s"] = self._samples_per_step * steps / spent_s
+        if self._flops_per_token and flops > 0:
+            values["throughput/tokens_per_s"] = flops / self._flops_per_token / spent_s
+            values["train/tokens_seen"] = float(round(total_flos / self._flops_per_token))
+        if self._peak_of_all and flops > 0:
+            values["throughput/mfu"] = flops / self._peak_of_all / spent_s
 
     def _of_evaluation(self, logs: Mapping[str, Any], args: TrainingArguments) -> dict[str, Any]:
         metric = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"

@@ -18,17 +18,13 @@ from typing import Any, Final, final
 from transformers import TrainerState, TrainingArguments
 
 from tracelet.core.experiment import Experiment
-from tracelet.core.records import MetricData, MetricType
-from tracelet.errors import JournalError, TraceletError
+from tracelet.core.records import REWIND_NAME, SEGMENT_NAME, MetricData, MetricType
+from tracelet.errors import ExperimentStateError, JournalError, TraceletError
 from tracelet.journal.format import IDENTITY_FILE
-from tracelet.journal.live import REWIND_NAME
 from tracelet.settings import TraceletSettings
 from tracelet_hf.exit import INTERRUPTED, ExitGuard
 
 logger = logging.getLogger(__name__)
-
-SEGMENT_NAME: Final = "tracelet/segment"
-"""The SYSTEM series that counts the trainings of one run, from the second on: each begins at step 0 again."""
 
 _DEFAULT_NAME: Final = "huggingface"
 
@@ -153,8 +149,10 @@ class Recording:
         """Record values of series."""
         if self.prefix:
             values = {self.prefix + name: value for name, value in values.items()}
-        running = self._chosen if self._chosen.is_running else self.experiment
-        running.log_metrics(values, step)
+        try:
+            self._chosen.log_metrics(values, step)
+        except ExperimentStateError:  # The user has stopped it meanwhile.
+            self.experiment.log_metrics(values, step)
 
     def log_params(self, params: Iterable[tuple[str, Any]]) -> None:
         """Record parameters, once; one that has changed is recorded again."""

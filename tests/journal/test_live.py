@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 import tracelet
 from tracelet import MetricData, MetricType
-from tracelet.journal.live import REWIND_NAME, live_series
+from tracelet.cli._curves import curve_of
+from tracelet.core.records import REWIND_NAME, SEGMENT_NAME
 
 
-def record(*parts: tuple[int, int]) -> tracelet.Run:
-    """A run of several parts, each with its first and last step; each goes back to before its first one."""
+def record(*parts: tuple[int, int], marks: str = REWIND_NAME) -> tracelet.Run:
+    """A run of several parts, each with its first and last step and the value of its first one.
+
+    Before each but the first comes a mark: of going back to the step before it, or of a training that begins.
+    """
     for first, last in parts:
         with tracelet.Experiment("test", run_id="r") as experiment:
-            if (first, last) != parts[0]:
-                experiment.emit_metric(MetricData(REWIND_NAME, float(first - 1), MetricType.SYSTEM, first - 1))
+            if tracelet.load_run("r").names():
+                experiment.emit_metric(MetricData(marks, float(first - 1), MetricType.SYSTEM, first - 1))
             for step in range(first, last + 1):
                 experiment.log_metric("loss", float(first), step)
     return tracelet.load_run("r")
@@ -24,18 +26,27 @@ def record(*parts: tuple[int, int]) -> tracelet.Run:
 
 def test_a_run_that_never_went_back_is_whole():
     run = record((1, 5))
-    assert [1, 2, 3, 4, 5] == live_series(run, "loss").steps.tolist()
+    assert [1, 2, 3, 4, 5] == run.live("loss").steps.tolist()
 
 
 def test_each_step_has_the_value_of_the_last_attempt():
     run = record((1, 7), (5, 9), (4, 6))
     assert 7 + 5 + 3 == len(run.series("loss"))
-    live = live_series(run, "loss")
+    live = run.live("loss")
     assert [1, 2, 3, 4, 5, 6] == live.steps.tolist()
     assert [1.0, 1.0, 1.0, 4.0, 4.0, 4.0] == live.values.tolist()
     assert len(live.steps) == len(live.times_s)
+    assert live.values.tolist() == curve_of(run, "loss", None).y.tolist()
 
 
-def test_a_series_that_is_not_there_raises(tmp_path: Path):
+def test_an_earlier_training_of_the_run_is_not_superseded():
+    record((1, 7))
+    record((1, 5), marks=SEGMENT_NAME)
+    run = record((4, 6))
+    assert [1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4, 5, 6] == run.live("loss").steps.tolist()
+    assert [*[1.0] * 10, *[4.0] * 3] == run.live("loss").values.tolist()
+
+
+def test_a_series_that_is_not_there_raises():
     with pytest.raises(KeyError, match="no series 'lose'"):
-        live_series(record((1, 2)), "lose")
+        record((1, 2)).live("lose")

@@ -54,7 +54,7 @@ def curve_of(run: Run, name: str, x: str | None) -> Curve:
     Raises:
         UsageError: `x` is no series of the run.
     """
-    series = run.series(name)
+    series = run.live(name)
     axis = _defined_axis(run, name) if x is None else x
     if axis == STEP:
         label, places = STEP, series.steps.astype(float)

@@ -41,6 +41,12 @@ GIT_COMMIT_NAME = "tracelet/git_commit"
 DEFINE_PREFIX = "tracelet/define/"
 """`define_metric` travels as a CUSTOM record of this prefix and the series' name; the value is `{"step": name}`."""
 
+REWIND_NAME = "tracelet/rewind"
+"""The SYSTEM series of the steps that a run has gone back to: what it recorded above them before is superseded."""
+
+SEGMENT_NAME = "tracelet/segment"
+"""The SYSTEM series that counts the trainings of one run, from the second on: each begins at step 0 again."""
+
 PLUGIN_ERRORS_NAME = "tracelet/plugin_errors"
 """The SYSTEM series in which each error of a plug-in counts 1.0; `metadata["plugin"]` names the plug-in."""
 

@@ -1,39 +1,34 @@
-"""The points of a series that still hold, in a run that went back to an earlier step.
+"""Which points of a series still hold, in a run that went back to an earlier step.
 
 A training that resumes from a checkpoint of step 500 after it had come to 700 computes the steps 501 to 700 again. The
 journal keeps both; the adapter that resumes records the step in the series `REWIND_NAME`, before the first new point.
-Called by readers, on their own thread. Pure but for reading the run.
+Called by `Run.live`, on the reader's own thread. Pure.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-from tracelet.journal.load import Series
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tracelet.journal.load import Run
+    import numpy as np
+    from numpy.typing import NDArray
 
-REWIND_NAME: Final = "tracelet/rewind"
-"""The SYSTEM series of the steps that a run has gone back to."""
+    from tracelet.journal.load import Series
 
 
-def live_series(run: Run, name: str) -> Series:
-    """A series without the points that a later attempt has superseded, in the order of its steps' last record.
+def still_holds(series: Series, rewinds: Series, segments: Series | None) -> NDArray[np.bool_]:
+    """Whether each point of a series holds, as a mask.
 
     Args:
-        run: The run.
-        name: A series whose steps are those of the training.
-
-    Raises:
-        KeyError: The run has no such series.
+        series: Its steps are those of the training.
+        rewinds: `REWIND_NAME`: a point at time t with value s supersedes the steps above s that were recorded before t.
+        segments: `SEGMENT_NAME`, if the run has it: steps of an earlier training are never superseded.
     """
-    series = run.series(name)
-    if REWIND_NAME not in run.names():
-        return series
-    rewinds = run.series(REWIND_NAME)
-    superseded = series.steps < series.steps  # All False.
-    for step, time_s in zip(rewinds.steps, rewinds.times_s, strict=True):
-        superseded |= (series.steps > step) & (series.times_s < time_s)
-    holds = ~superseded
-    return Series(name, series.steps[holds], series.values[holds], series.times_s[holds])
+    import numpy as np
+
+    holds = np.ones(len(series), bool)
+    begun_s = np.sort(segments.times_s) if segments is not None else np.empty(0)
+    for step, time_s in zip(rewinds.values, rewinds.times_s, strict=True):
+        begin_s = max(begun_s[begun_s <= time_s], default=-np.inf)
+        holds &= (series.steps <= step) | (series.times_s >= time_s) | (series.times_s < begin_s)
+    return holds

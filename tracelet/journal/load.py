@@ -21,6 +21,8 @@ from tracelet.core.records import (
     DEFINE_PREFIX,
     DESCRIPTION_NAME,
     GIT_COMMIT_NAME,
+    REWIND_NAME,
+    SEGMENT_NAME,
     STATUS_NAME,
     TAG_PREFIX,
     MetricData,
@@ -31,6 +33,7 @@ from tracelet.errors import JournalError, RunNotFoundError
 from tracelet.journal.columns import Columns, ScalarTable, read_tail
 from tracelet.journal.directory import RunDirectory, own_files
 from tracelet.journal.format import IDENTITY_FILE, log_name, writer_of_log, writer_of_segment
+from tracelet.journal.live import still_holds
 from tracelet.journal.reader import Damage, WriterReader, first_line, place_of
 from tracelet.journal.status import RunStatus, tell_status
 from tracelet.utils.text import did_you_mean
@@ -237,6 +240,21 @@ class Run:
         parts = [self._series_of(writer, name) for writer in self._writers]
         columns = parts[0] if len(parts) == 1 else Columns(*map(np.concatenate, zip(*parts, strict=True)))
         return Series(name, *columns)
+
+    def live(self, name: str) -> Series:
+        """A metric without the points that are superseded: a run that resumed from a checkpoint computed them again.
+
+        It goes by the marks of the integration that resumed: see `REWIND_NAME`. Without any, all points hold.
+
+        Raises:
+            KeyError: As `series`.
+        """
+        series, marks = self.series(name), self.names(MetricType.SYSTEM)
+        if REWIND_NAME not in marks:
+            return series
+        segments = self.series(SEGMENT_NAME) if SEGMENT_NAME in marks else None
+        holds = still_holds(series, self.series(REWIND_NAME), segments)
+        return Series(name, series.steps[holds], series.values[holds], series.times_s[holds])
 
     def latest(self) -> dict[str, tuple[int, float]]:
         """The last step and value of the series that were logged lately: quick, also in a run of millions of points.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, NamedTuple, final
+from typing import Final, final
 
 # Dense, 16 bits, from the makers' data sheets. The first name that a device's name contains counts.
 _PEAK_FLOPS_PER_S: Final = {
@@ -38,20 +38,6 @@ def peak_flops_per_s(device: str) -> float | None:
     return next((peak for name, peak in _PEAK_FLOPS_PER_S.items() if name in device), None)
 
 
-class Interval(NamedTuple):
-    """What was done between two reads, never without a step.
-
-    Attributes:
-        steps: So many.
-        spent_s: The time that they took, in seconds, without the pauses.
-        flops: Floating-point operations; 0 where none are counted.
-    """
-
-    steps: int
-    spent_s: float
-    flops: float
-
-
 @final
 class Throughput:
     """See the module docstring."""
@@ -77,15 +63,18 @@ class Throughput:
         self._paused_s += now_s - self._noted_s
         self._noted_s = now_s
 
-    def read(self, step: int, flops: float) -> Interval | None:
+    def read(self, step: int, flops: float) -> tuple[int, float, float] | None:
         """What has been done since the last read; None without a new step.
 
         Args:
             step: How many steps have been done, in all.
-            flops: Operations that have been counted, in all.
+            flops: Floating-point operations that have been counted, in all.
+
+        Returns:
+            How many steps, the time that they took, in seconds and without the pauses, and their operations.
         """
         now_s = self._clock_s()
-        done = Interval(step - self._step, now_s - self._began_s - self._paused_s, flops - self._flops)
+        steps, spent_s, flops_since = step - self._step, now_s - self._began_s - self._paused_s, flops - self._flops
         self._began_s = self._noted_s = now_s
         self._paused_s, self._step, self._flops = 0.0, step, flops
-        return done if done.steps > 0 and done.spent_s > 0 else None
+        return (steps, spent_s, flops_since) if steps > 0 and spent_s > 0 else None

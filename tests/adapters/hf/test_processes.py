@@ -8,7 +8,6 @@ import tracelet
 from tests.adapters.hf.helpers import STEPS
 from tests.adapters.hf.programs import python, run
 from tracelet import RunStatus
-from tracelet.journal.live import live_series
 from tracelet.journal.reader import first_line
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -63,7 +62,7 @@ def test_several_ranks_resume_the_run():
     found = tracelet.load_run("ddp")
     assert RunStatus.FINISHED is found.status
     for name in ("train/loss", "rank/1/train/loss"):
-        assert list(range(1, STEPS // 2 + 1)) == live_series(found, name).steps.tolist()
+        assert list(range(1, STEPS // 2 + 1)) == found.live(name).steps.tolist()
 
 
 def test_importing_the_package_makes_the_tracker_known_and_loads_no_transformers():

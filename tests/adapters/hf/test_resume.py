@@ -14,7 +14,6 @@ import tracelet
 from tests.adapters.hf.helpers import STEPS, Fail, points, reviews, trainer
 from tests.adapters.hf.programs import python
 from tracelet import RunStatus
-from tracelet.journal.live import live_series
 from tracelet_hf import TraceletCallback
 
 EVERY_2 = {"save_strategy": "steps", "save_steps": 2}
@@ -37,7 +36,7 @@ def test_after_a_kill_the_run_goes_on_and_superseded_steps_are_marked(plan: str)
     steps = list(range(1, STEPS + 1))
     for name in ("train/loss", "train/grad_norm", "epoch"):
         assert [*steps[:5], *steps[4:]] == run.series(name).steps.tolist()  # Both attempts are kept.
-        assert steps == live_series(run, name).steps.tolist()
+        assert steps == run.live(name).steps.tolist()
     assert [(4, 4.0)] == points(run, "tracelet/rewind")
     assert [(STEPS, 0.0)] == points(run, "after")
 
@@ -49,7 +48,7 @@ def test_values_after_resuming_are_those_of_an_unbroken_training():
     trainer(resumed, **EVERY_2).train(resume_from_checkpoint=True)
     expected = tracelet.load_run(whole.run_id).series("train/loss").values
     assert broken.run_id == resumed.run_id
-    assert expected == pytest.approx(live_series(tracelet.load_run(resumed.run_id), "train/loss").values)
+    assert expected == pytest.approx(tracelet.load_run(resumed.run_id).live("train/loss").values)
 
 
 @pytest.mark.parametrize("restored", [False, True])
@@ -88,7 +87,7 @@ def test_several_callbacks_resume_each_its_own_run(restored: bool):
     assert [one.run_id for one in first] == [one.run_id for one in second]
     for callback, project in zip(second, "ab", strict=True):
         run = tracelet.load_run(callback.run_id)
-        assert (project, STEPS) == (run.project, len(live_series(run, "train/loss")))
+        assert (project, STEPS) == (run.project, len(run.live("train/loss")))
 
 
 def test_a_failed_training_resumes_in_the_same_process_as_the_next_attempt():
@@ -100,7 +99,7 @@ def test_a_failed_training_resumes_in_the_same_process_as_the_next_attempt():
     statuses = [record for record in run.records(tracelet.MetricType.CUSTOM) if record.name == "tracelet/status"]
     assert ["failed", "finished"] == [record.value for record in statuses]
     assert "ended before its end" in statuses[0].metadata["error"]
-    assert list(range(1, STEPS + 1)) == live_series(run, "train/loss").steps.tolist()
+    assert list(range(1, STEPS + 1)) == run.live("train/loss").steps.tolist()
 
 
 def test_a_run_id_of_the_users_wins_over_that_of_the_checkpoint():
