@@ -15,11 +15,10 @@ from types import TracebackType
 from typing import Any, Self, final
 
 from tracelet.core.experiment import Experiment
-from tracelet.core.records import MetricType
+from tracelet.core.records import REWIND_NAME, MetricType
 from tracelet.errors import UsageError
 from tracelet.frameworks._torch.file_writer import FileWriter
 from tracelet.frameworks._torch.media import MediaWriter
-from tracelet.journal.live import REWIND_NAME
 from tracelet.utils.values import as_text
 
 
