@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.collectors.support import git
+from tracelet.collectors.docker_collector import DockerCollector
+from tracelet.collectors.environment_collector import EnvironmentCollector
 from tracelet.collectors.git_collector import GitCollector
 from tracelet.collectors.system_collector import SystemCollector
 from tracelet.testing import CollectorContract
@@ -27,3 +29,21 @@ class TestGitCollector(CollectorContract):
         git("commit", "-q", "--allow-empty", "-m", "one", cwd=tmp_path)
         (tmp_path / "new.py").write_text("x = 1\n")
         return GitCollector()
+
+
+class TestEnvironmentCollector(CollectorContract):
+    subject = EnvironmentCollector
+
+    @pytest.fixture
+    def collector(self):
+        return EnvironmentCollector()
+
+
+class TestDockerCollector(CollectorContract):
+    subject = DockerCollector
+
+    @pytest.fixture
+    def collector(self, monkeypatch):
+        monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")  # The kernel is asked.
+        monkeypatch.setattr("tracelet.collectors.docker_collector.container_id", lambda: "c0ffee" * 10 + "c0ff")
+        return DockerCollector()
