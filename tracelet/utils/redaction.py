@@ -26,18 +26,15 @@ HIDDEN: Final = "<hidden>"
 _SPECIAL_TOKEN: Final = re.compile(r"<[^<>]{1,60}>|\[[^\[\]]{1,60}\]|</?s>")
 _REFERENCE: Final = re.compile(r"\$\w+|\$?\{[^{}]*\}|\$?\{\{[^{}]*\}\}|%\w+%|\*+|[Nn]one|[Nn]ull|[Tt]rue|[Ff]alse")
 _NUMBER: Final = re.compile(r"[+-]?\d[\d_.eE+-]*")
-_DIVIDERS: Final = re.compile(r"[-_.]")
-_ALPHABET: Final = re.compile(r"[A-Za-z0-9+/=]{16,}")
+_RUN: Final = re.compile(r"[A-Za-z0-9+/=]{16,}")
 _CHANGES: Final = re.compile(r"[A-Za-z](?=\d)|\d(?=[A-Za-z])")  # From letters to digits or back.
-_HEXADECIMAL: Final = re.compile(r"[0-9a-f]{32,}|[0-9A-F]{32,}")
+_HEXADECIMAL: Final = re.compile(r"(?:[0-9a-fA-F]-?){32,}")
 
 
 def _looks_random(text: str) -> bool:
-    """Whether a text is more likely a key than a word: `resnet50-imagenet` is none."""
-    joined = _DIVIDERS.sub("", text)
-    if _ALPHABET.fullmatch(joined) is None:
-        return False
-    return _HEXADECIMAL.fullmatch(joined) is not None or len(_CHANGES.findall(joined)) >= 4
+    """Whether a text is more likely a key than a word: `resnet50-imagenet-a1` is none."""
+    runs = () if " " in text else _RUN.findall(text)
+    return any(len(_CHANGES.findall(run)) >= 3 for run in runs) or _HEXADECIMAL.fullmatch(text) is not None
 
 
 def _is_mixed(text: str) -> bool:
@@ -54,22 +51,23 @@ _SIGNATURES: Final = frozenset({"sig", "signature", "x-amz-signature", "x-amz-cr
 _SIGN: Final = re.compile("[=: ]")
 _NAMES: Final = re.compile(r"secret|passw|passphrase|passcode|pass\b|pwd|token|key|auth|cred|jwt|bearer|pat\b")
 _COOKIE: Final = re.compile(r"(?<!\w)((?:set-)?cookie[\"']?[ \t]{0,2}:[ \t]{0,2}[\"']?)[^\n\"']{6,}", re.I)
-_VALUE: Final = (
-    r"(?:\\{1,2}[\"'](?P<escaped>[^\"'\\\n]+)|\"(?P<double>(?:[^\"\\\n]|\\.)+)|'(?P<single>(?:[^'\\\n]|\\.)+)"
-    r"|(?P<bare>[^\s\"'`,;&|]+))"
+_NAMED: Final = re.compile(
+    # `key=`, `"key": `, `environ['key'] = `, `key: str = `, `--key `; what stands in front of the value.
+    r"(?<![\w.-])(?P<option>--?)?(?P<quote>\\{0,2}[\"'])?(?P<key>[A-Za-z_][\w.-]{0,80})(?:\\{0,2}[\"'])?\]?"
+    r"(?:[ \t]{0,2}(?P<sign>:[ \t]{0,2}[A-Za-z_][\w.\[\]| ]{0,40}?[ \t]{0,2}=(?!=)|=>|[:=!]?=|:)[ \t]{0,2}"
+    r"|(?(option)[ \t]{1,2}(?!-)|(?!)))"
 )
-_ASSIGNMENT: Final = re.compile(
-    r"(?<![\w.-])-{0,2}(?P<quote>\\{0,2}[\"'])?(?P<key>[A-Za-z_][\w.-]{0,80})(?:\\{0,2}[\"'])?[ \t]{0,2}"
-    r"(?P<sign>:[ \t]{0,2}[A-Za-z_][\w.\[\]| ]{0,40}?[ \t]{0,2}=(?!=)|=>|[:=!]?=|:)[ \t]{0,2}"  # `password: str = "x"`
-    + _VALUE
+_VALUE: Final = re.compile(
+    r"(?P<mark>\$?\{\{[^{}\n]{0,80}\}\}|<[^<>\n]{1,60}>)|\\{1,2}[\"'](?P<escaped>[^\"'\\\n]+)"
+    r"|\[?\"(?P<double>(?:[^\"\\\n]|\\.)+)|\[?'(?P<single>(?:[^'\\\n]|\\.)+)|(?P<bare>[^\s\"'`,;&|]{1,128})"
 )
-_OPTION: Final = re.compile(r"(?<![\w-])--?(?P<key>[A-Za-z][\w.-]{0,80})[ \t]{1,2}(?!-)" + _VALUE)
+_REST: Final = re.compile(r"[^\s\"'`,;&|]*")  # Of a bare value that is longer: to look at it as a whole takes too long.
 _CODE: Final = re.compile(  # A call, an attribute, a type: no literal.
     r"[A-Za-z_][\w.]*[(\[].*"
     r"|(?:args|cfg|cls|conf|config|ctx|env|kwargs|options|opts?|os|params|request|self|settings)\.[\w.]+"
     r"|[Aa]ny|bool|bytes|int|object|[Oo]ptional|SecretStr|str|[Ss]tring"
 )
-_CLOSING: Final = ")]}>"
+_CLOSING: Final = ")]}>:.!?"
 _USERS: Final = frozenset({"u", "user", "proxy-user"})  # Of curl: `-u me:x`
 
 
@@ -121,8 +119,7 @@ class Redactor:
         """
         text = self.without_tokens(text)
         if _SIGN.search(text) and (self._names or _NAMES.search(text.lower())):
-            text = _ASSIGNMENT.sub(self._assigned, text)
-            text = _OPTION.sub(self._assigned, text)
+            text = "".join(self._without_values(text))
         return _COOKIE.sub(rf"\1{HIDDEN}", text) if "ookie" in text else text
 
     def without_tokens(self, text: str) -> str:
@@ -184,26 +181,34 @@ class Redactor:
         grade = Grade.CREDENTIAL if key.lower() in _SIGNATURES else self._grade(key)
         return match[1] + HIDDEN if self._is_hidden(value, grade) else match[0]
 
-    def _assigned(self, match: re.Match[str]) -> str:
-        """What becomes of `key=value`, `"key": "value"` and `--key value` in a text."""
-        kind, key = match.lastgroup or "", match["key"]
-        grade = self._highest(key.split("."))
-        if grade is Grade.PLAIN:
-            return match[0]
-        value = match[kind].rstrip(_CLOSING) if kind == "bare" else match[kind]
-        if not self._is_hidden(value, grade) or (grade is not Grade.SECRET and _NUMBER.fullmatch(value)):
-            return match[0]
-        if kind == "bare" and (value == key or not value or _CODE.fullmatch(value) or _is_prose(match, grade)):
-            return match[0]
-        start = match.start(kind) - match.start()
-        return match[0][:start] + HIDDEN + match[0][start + len(value) :]
+    def _without_values(self, text: str) -> Iterator[str]:
+        """The parts of a text, without what stands behind the name of a credential."""
+        done = place = 0
+        while (named := _NAMED.search(text, place)) is not None:
+            place = named.end("key")  # Not that of the value: in `error: token=x` it has a name of its own.
+            grade = self._highest(named["key"].split("."))
+            value = None if grade is Grade.PLAIN else _VALUE.match(text, named.end())
+            if value is not None and (literal := self._literal(named, value, grade)):
+                start = value.start(value.lastgroup or 0)
+                yield text[done:start] + HIDDEN
+                done = start + len(literal)
+                if value["bare"] and done == value.end() and (rest := _REST.match(text, done)):
+                    done = rest.end()
+                place = done
+        yield text[done:]
 
-
-def _is_prose(match: re.Match[str], grade: Grade) -> bool:
-    """Whether it is a sentence: `The key: use less of it`."""
-    fields = match.groupdict()
-    is_written = fields.get("sign") == ":" and fields["quote"] is None and fields["key"].isalpha()
-    return is_written and grade is not Grade.SECRET and not _is_mixed(fields["bare"])
+    def _literal(self, named: re.Match[str], value: re.Match[str], grade: Grade) -> str:
+        """What has to be hidden of a value in a text; nothing where it is no credential."""
+        kind, found = value.lastgroup, value[value.lastgroup or 0]
+        if kind == "mark" or not self._is_hidden(found, grade) or (grade < Grade.SECRET and _NUMBER.fullmatch(found)):
+            return ""
+        if kind != "bare":
+            return found
+        word = found.rstrip(_CLOSING)
+        is_variable = named["key"].rpartition(".")[2] == word or _CODE.fullmatch(found) or _CODE.fullmatch(word)
+        # As in `The key: use less of it`.
+        is_prose = named["sign"] == ":" and not named["quote"] and named["key"].isalpha() and not _is_mixed(word)
+        return "" if is_variable or (is_prose and grade < Grade.SECRET) or not self._is_hidden(word, grade) else word
 
 
 def _plain(name: str) -> str:
