@@ -91,7 +91,8 @@ def test_an_outage_in_mid_run_is_waited_for_and_stores_a_batch_once(
     server: NeptuneServer, online: Callable[..., NeptuneBackend]
 ):
     backend = online(answer_timeout_s=0.3)
-    backend.handle_batch([scalar("a", 1.0, 0)])
+    while not arrives(lambda: backend.handle_batch([scalar("a", 1.0, 0)])):
+        pass
     server.is_away.set()
     batch = [scalar("a", float(step), step) for step in range(1, 50)]
     with pytest.raises(RetryableError, match=r"not answered in 0\.3 s"):

@@ -1,9 +1,10 @@
 """Delivers one run's journal to one backend.
 
 Threads:
-    the user's threads    `Experiment.log_metric()` → the journal. They never come here and never wait for a backend.
-    tracelet-<backend>    `_run`: the only caller of the backend, its processors, its reader and its cursor.
-    the experiment's      `start`, `request_stop`, `join`, `flush`, `get_stats`.
+    the user's threads           `Experiment.log_metric()` → the journal. They never come here, nor wait for a backend.
+    tracelet-<backend>           `_run`: the only caller of the backend, its processors and its cursor.
+    tracelet-<backend>-reader    Reads the journal ahead where the backend catches up: see `ahead`.
+    the experiment's             `start`, `request_stop`, `join`, `flush`, `get_stats`.
 
 States, each entered once and in this order:
     NEW → CONNECTING → DELIVERING → DRAINING → ENDED      (from any of them to ENDED, where the user has to act first)
@@ -28,6 +29,7 @@ from typing import Any, Final, final
 
 from tracelet.core.plugins import BackendPlugin, ManagedPlugin, PluginState
 from tracelet.core.records import MetricData, is_status
+from tracelet.delivery.ahead import ReadAhead
 from tracelet.delivery.backlog import backlog
 from tracelet.delivery.batch import Batch
 from tracelet.delivery.cursor import Cursor
@@ -119,7 +121,7 @@ class DeliveryWorker:
         self._directory = delivery_directory(run.path, managed.name)
         self._lease = Lease(self._directory)
         self._cursor = Cursor(self._directory)
-        self._reader = JournalReader(run, self._cursor.positions)
+        self._reader = self._new_reader()
         self._facts = facts
         self._accepts = accepts
         self._sink = PluginSink(emit, on_error)
@@ -235,6 +237,7 @@ class DeliveryWorker:
                 "tracelet sync %s --to %s", self.name, self._facts.get("run_id"), self.name,
             )  # fmt: skip
         finally:
+            self._reader.close()
             self._stop_plugins()
             if self._lease.is_held:
                 self._cursor.save()
@@ -264,10 +267,13 @@ class DeliveryWorker:
             self._wake.clear()
         self._cursor.reload()
         self._cursor.closed = None
-        self._reader = JournalReader(self._run_directory, self._cursor.positions)
+        self._reader = self._new_reader()
         self._cursor.save()
         self._report()
         return True
+
+    def _new_reader(self) -> ReadAhead:
+        return ReadAhead(JournalReader(self._run_directory, self._cursor.positions), self.name)
 
     def _acquire(self) -> bool:
         try:

@@ -7,6 +7,7 @@ they can't disagree.
 from __future__ import annotations
 
 import enum
+import functools
 import importlib.util
 import math
 import re
@@ -95,6 +96,7 @@ def key_of(metric: MetricData) -> str:
     return series_key(metric.name)
 
 
+@functools.lru_cache(maxsize=10_000)  # It is asked for with each record.
 def series_key(name: str) -> str:
     """The key of a series, a parameter, or what is shown beside them."""
     key = _KEYS.escape(name)

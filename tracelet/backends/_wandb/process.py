@@ -42,13 +42,15 @@ class WandbProcess:
         """
         # The user's own variables go before. Without them no crash of the SDK is reported to its makers.
         defaults = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_DATA_DIR": state_dir}
+        # A wandb-core of the user's own serves his runs: ours would end with those, and the settings would be mixed up.
+        surroundings = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
         self._process = subprocess.Popen(
             # -P: nothing in the working directory, such as the `wandb/` there, may stand in for a module.
             [sys.executable, "-P", "-m", "tracelet.backends._wandb.serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env={**defaults, **surroundings, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             encoding="ascii",
             start_new_session=True,
         )
