@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import importlib
+import os
 import time
 from typing import Annotated, final
 
@@ -41,6 +42,7 @@ def main(
 ) -> None:
     """Run benchmarks and print their tables."""
     console = Console()
+    os.environ.setdefault("TRACELET_COLLECTORS", "")  # What they cost is a question of its own: `collectors`.
     for name in names or Benchmark:
         began_s = time.perf_counter()
         importlib.import_module(f"benchmarks.{name}").main(scale)
