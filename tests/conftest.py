@@ -19,3 +19,4 @@ def clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("TRACELET_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("TRACELET_COLLECTORS", "")  # A test says so if it is about them.

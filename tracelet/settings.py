@@ -125,7 +125,10 @@ class TraceletSettings(BaseSettings):
     )
     project: _Name = Field("default", description="Project of a run that names none.")
     backend: _Names = Field((), description="Backends that runs are delivered to.")
-    collectors: _Names = Field((), description="Collectors that every run starts.")
+    collectors: _Names | None = Field(
+        None,
+        description="Collectors that every run starts; not set means environment, git and system, where they can run.",
+    )
     collect_interval_s: _Interval = Field(
         30.0, description="Time between two readings of a collector, in seconds; at most one day."
     )

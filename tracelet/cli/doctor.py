@@ -152,7 +152,7 @@ def _plugin_facts(settings: TraceletSettings, findings: Findings) -> dict[str, A
         allow=settings.plugins_allow, deny=settings.plugins_deny, configuration=settings.plugin_config
     )
     facts: dict[str, Any] = {}
-    for kind, names in ((PluginType.BACKEND, settings.backend), (PluginType.COLLECTOR, settings.collectors)):
+    for kind, names in ((PluginType.BACKEND, settings.backend), (PluginType.COLLECTOR, settings.collectors or ())):
         for name in names:
             fault = _fault_of(manager, name, kind)
             facts[name] = f"{kind.value}, {'ready' if fault is None else 'would fail'}"

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, final
 
+from tracelet.collectors import register_defaults
 from tracelet.core.draining import wait_for_workers
 from tracelet.core.intake import Intake, Journal, NullJournal, check_name
 from tracelet.core.orchestrator import DataFlowOrchestrator, RoutingRule
@@ -92,7 +93,7 @@ class Experiment(Recorder):
             resume: What to do about `run_id`: `"allow"` (None) goes on with that run if it is there, `"must"` (True)
                 demands that it is, `"never"` (False) that it is not.
             dir: Where runs are kept. None: the setting `dir`.
-            collectors: Names of collectors. None: the setting `collectors`.
+            collectors: Names of collectors. None: the setting `collectors`; without that, those that can run here.
             settings: In place of those of the environment and files; the other arguments win over them.
             rank: This process's rank, where several record one run.
 
@@ -118,7 +119,7 @@ class Experiment(Recorder):
         self._config, self._rank = config, rank
         self._tags = None if tags is None else dict(tag_pairs(tags))
         self._backends: tuple[str | PluginBase, ...] = _listed(self._settings.backend if backend is None else backend)
-        self._collectors = tuple(self._settings.collectors if collectors is None else collectors)
+        self._collectors = self._settings.collectors if collectors is None else tuple(collectors)
         self._plugin_manager = PluginManager(
             allow=self._settings.plugins_allow,
             deny=self._settings.plugins_deny,
@@ -185,8 +186,10 @@ class Experiment(Recorder):
         self._by_hand = tuple(self._plugin_manager)
         for backend in self._backends:
             self._load_plugin(backend, PluginType.BACKEND)
-        for collector in self._collectors:
+        for collector in self._collectors or ():
             self._load_plugin(collector, PluginType.COLLECTOR)
+        if self._collectors is None:
+            register_defaults(self._plugin_manager, self._settings)
         self._orchestrator.check()
         self._go("main", 1 + _attempts(self._run.path))
         return self
