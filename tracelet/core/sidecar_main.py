@@ -29,6 +29,7 @@ from tracelet.journal.directory import RunDirectory
 from tracelet.journal.status import ProcessIdentity
 from tracelet.journal.watch import RunWatch
 from tracelet.journal.writer import JournalWriter
+from tracelet.utils.redaction import clean
 
 logger = logging.getLogger("tracelet.sidecar")
 
@@ -41,9 +42,11 @@ def main() -> None:
     # Not `sys.stdin`, whose lock a thread that waits for a command would hold when the interpreter ends.
     with os.fdopen(0, "rb", buffering=0) as orders, os.fdopen(os.dup(1), "wb", buffering=0) as channel:
         os.dup2(2, 1)  # What an SDK prints goes to the log, and not among the messages.
-        os.nice(_NICENESS)
+        _give_way()
         speaker = _Speaker(channel)
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
         logging.getLogger("tracelet").addHandler(speaker)
         line = orders.readline()
         if line:  # Else the training process died before it could say anything.
@@ -112,6 +115,23 @@ class _Commands:
 
         for future in flushes:
             future.add_done_callback(answer)
+
+
+@final
+class _Formatter(logging.Formatter):
+    """Keeps credentials out of the log, which is a file of the run: texts of SDKs' errors may hold some."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return clean(super().format(record))
+
+
+def _give_way() -> None:
+    """Let the training have the processor first."""
+    os.nice(_NICENESS)
+    try:  # With autogroups, which desktops have, the niceness of a process counts among those of its session alone.
+        Path("/proc/self/autogroup").write_text(str(_NICENESS))
+    except OSError as error:
+        logger.debug("there are no autogroups: %s", error)
 
 
 @final

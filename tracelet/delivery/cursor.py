@@ -17,6 +17,7 @@ from tracelet.core.records import MetricData
 from tracelet.journal.directory import make_private_directory, write_atomically
 from tracelet.journal.format import FORMAT_VERSION
 from tracelet.journal.reader import Position
+from tracelet.utils.redaction import clean
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Cursor:
             "iteration": record.iteration,
             "timestamp": record.timestamp,
             "value": repr(record.value)[:_SHOWN_VALUE_CHARS],
-            "reason": f"{type(reason).__name__}: {reason}",
+            "reason": clean(f"{type(reason).__name__}: {reason}"),
             "rejected_at": time.time(),
         }
         try:

@@ -22,6 +22,7 @@ from tracelet.delivery.cursor import CURSOR_FILE, Cursor
 from tracelet.delivery.lease import is_leased
 from tracelet.journal.directory import RunDirectory, delivery_directory, write_atomically
 from tracelet.journal.reader import JournalReader
+from tracelet.utils.redaction import cleaned
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class DeliveryReport:
     def write(self, directory: Path) -> None:
         """Put it where `read` finds it. A disk that does not take it costs an old report."""
         try:
-            write_atomically(directory / STATUS_FILE, json.dumps(asdict(self), default=str) + "\n")
+            write_atomically(directory / STATUS_FILE, json.dumps(cleaned(asdict(self)), default=str) + "\n")
         except (OSError, TypeError, ValueError) as error:
             logger.debug("the report in %s can't be written: %s", directory, error)
 

@@ -37,6 +37,7 @@ from tracelet.journal.segment import Segment, is_in_place, open_new, temporary_p
 from tracelet.journal.status import ProcessIdentity
 from tracelet.journal.supply import JournalMode, SegmentSupply
 from tracelet.journal.waiting import MAX_LINES, WaitingLines
+from tracelet.utils.redaction import Redactor
 from tracelet.utils.values import EXACT_INT_LIMIT
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ class JournalWriter:
         max_segment_bytes: int = 8 << 20,
         sync_interval_s: float = 1.0,
         heartbeat_s: float = 10.0,
+        redactor: Redactor | None = None,
     ) -> None:
         """Nothing touches the disk before `open`, or before the first record."""
         self.run = run
@@ -100,6 +102,7 @@ class JournalWriter:
         self._max_segment_bytes = max_segment_bytes
         self._sync_interval_s = sync_interval_s
         self._heartbeat_s = heartbeat_s
+        self._redactor = redactor or Redactor()
         self._closed = False
         self._reset(parent=None)
         forking.watch(self)
@@ -196,7 +199,8 @@ class JournalWriter:
         source: str | None = None,
         metadata: Any = None,
     ) -> None:
-        """Write one record of any type as a line. `value` and `metadata` are JSON-like (see `utils.values`)."""
+        """Write one record of any type as a line, without credentials. `value` and `metadata` are JSON-like."""
+        name, value, metadata = self._redactor.record(name, value, kind, metadata)
         fields: dict[str, Any] = {"type": kind.value, "name": name, "value": value, "step": step}
         fields["time_ns"] = time_ns or _time_ns()
         if source is not None:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, final
 
+from tracelet.core.records import DEFINE_PREFIX, MetricType
 from tracelet.utils.credential_names import Grade, grade_of
 from tracelet.utils.token_shapes import hide_tokens
 from tracelet.utils.values import flatten
@@ -131,6 +132,19 @@ class Redactor:
             text = pattern.sub(_without_match, text)
         return hide_tokens(text, HIDDEN) if len(text) >= _SHORTEST else text
 
+    def record(self, name: str, value: Any, kind: MetricType, metadata: Any) -> tuple[str, Any, Any]:
+        """The name, value and metadata of a record on its way to the disk.
+
+        Paths of files stay. Texts and tables are the user's own, and lose only what `without_tokens` finds.
+        """
+        if kind in (MetricType.PARAMETER, MetricType.CUSTOM):
+            name = self.without_tokens(name)
+            if not name.startswith(DEFINE_PREFIX):  # The name of a metric says nothing of its x-axis.
+                value = self.value(name, value)
+        elif kind in (MetricType.TEXT, MetricType.TABLE):
+            name, value = self.without_tokens(name), self.texts(value)
+        return name, value, self._value(metadata, Grade.PLAIN) if metadata else metadata
+
     def texts(self, value: Any) -> Any:
         """The same for each text in a JSON-like value: a table, say."""
         if isinstance(value, str):
@@ -235,6 +249,11 @@ def redacted(params: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def clean(text: str) -> str:
     """One text without credentials: a line of the console, a diff, an error, a URL. See `Redactor.clean`."""
     return _DEFAULT.clean(text)
+
+
+def cleaned(value: Any) -> Any:
+    """A JSON-like value without credentials, its names looked at."""
+    return _DEFAULT.value("", value)
 
 
 def clean_arguments(arguments: Sequence[str]) -> list[str]:
