@@ -249,11 +249,14 @@ class Experiment(Recorder):
         main = self._role == "main" and os.getpid() == self._pid
         if main:
             self._orchestrator.stop_sources()
+        self._intake.resolver.drain(max(self._settings.stop_timeout_s, 10.0))  # The run's last values can't wait.
+        if main:
             details = {"duration_s": time.monotonic() - self._began_s, **({} if error is None else {"error": error})}
             end = MetricData(STATUS_NAME, value, MetricType.CUSTOM, None, time.time(), metadata=details)
             self._intake.emit(end)
         self._state = "stopped"
         self._journal.series.clear()  # What the fast path of `log_metric` goes by.
+        self._intake.resolver.close()
         if self in Experiment._active:
             Experiment._active.remove(self)
         try:
@@ -311,7 +314,7 @@ class Experiment(Recorder):
             self.stop("failed", error="".join(traceback.format_exception(error)))
 
     def flush(self, timeout: float = 60.0) -> bool:
-        """Wait until every backend has got what has been logged so far.
+        """Wait until devices have computed what has been logged so far, and every backend has got it.
 
         Args:
             timeout: In seconds.
@@ -319,8 +322,10 @@ class Experiment(Recorder):
         Returns:
             Whether that was so in time.
         """
+        deadline_s = time.monotonic() + timeout
+        computed = self._intake.resolver.drain(timeout)
         # A forked child has no workers: its records go the way of the run.
-        return os.getpid() != self._pid or self._orchestrator.flush(timeout)
+        return computed and (os.getpid() != self._pid or self._orchestrator.flush(deadline_s - time.monotonic()))
 
     @classmethod
     def active(cls) -> Experiment | None:
@@ -338,14 +343,10 @@ class Experiment(Recorder):
         return self._orchestrator.url(backend)
 
     def status(self) -> dict[str, Any]:
-        """How the run and its deliveries stand."""
-        facts = {
-            "state": self._state,
-            "run_id": self.run_id,
-            "run_dir": os.fspath(self.run_dir),
-            "lost": self._journal.lost,
-        }
-        return {**facts, **self._orchestrator.get_stats()}
+        """How the run and its deliveries stand. `pending`: values that devices still compute."""
+        facts = {"state": self._state, "run_id": self.run_id, "run_dir": os.fspath(self.run_dir)}
+        values = {"lost": self._journal.lost, **self._intake.resolver.get_stats()}
+        return {**facts, **values, **self._orchestrator.get_stats()}
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 

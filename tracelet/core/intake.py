@@ -2,7 +2,8 @@
 
 Called on any thread that logs. Guarantee: a name that is no string raises `InvalidNameError`; nothing else raises, and
 whatever was given is recorded in some form: a text where it is no number, a file where it is a vector. What had to be
-changed says so in the record's metadata, and once a name in the log.
+changed says so in the record's metadata, and once a name in the log. What a device still computes has the step and the
+time of the call, and is written when it is there (see `delivery.resolve`); a tracer of JAX alone is a `UsageError`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, final, runtime_checkable
 
 from tracelet.core.records import MetricData, MetricType
+from tracelet.delivery.resolve import Deferred, Resolver, defer, is_on_device
 from tracelet.errors import InvalidNameError
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.files import store_bytes, store_file
@@ -30,6 +33,9 @@ _MAX_WARNINGS: Final = 1000  # One a name; the set of names stays bounded.
 _SCALARS: Final = (MetricType.SCALAR, MetricType.SYSTEM)
 _WITHOUT_STEP: Final = (MetricType.SYSTEM, MetricType.PARAMETER, MetricType.CUSTOM)
 """The experiment's current iteration says nothing about these; a SYSTEM series counts its own."""
+
+Point = tuple[str, int, float]
+"""(series, step, value)."""
 
 
 class Journal(Protocol):
@@ -129,6 +135,7 @@ class Intake:
         self._keep_files = keep_files
         self._warned: set[str] = set()
         self._fallback_step: Callable[[], int] = itertools.count().__next__
+        self.resolver = Resolver()
 
     def emit(self, metric: MetricData) -> None:
         """Record what a source hands over."""
@@ -160,6 +167,80 @@ class Intake:
     ) -> None:
         """Record one value of a series."""
         check_name(name)
+        if is_on_device(value) or is_on_device(iteration):
+            self._later([(name, value)], iteration, kind, time_ns, source, metadata)
+        else:
+            self._metric(name, value, iteration, kind, time_ns, source, metadata)
+
+    def metrics(self, values: Sequence[tuple[str, Any]], iteration: Any) -> None:
+        """Record values of which each `is_on_device`: as `metric`, with one copy for all."""
+        if values:
+            self._later(values, iteration)
+
+    def points(self, name: str, value: Deferred[Sequence[Point]], size_bytes: int) -> None:
+        """Record the points that a computation gives, when it is done.
+
+        Args:
+            name: Under this name is recorded what went wrong, if something does.
+            value: The points.
+            size_bytes: What it holds on its device.
+        """
+        time_ns = time.time_ns()
+
+        def write(found: Sequence[Point] | Exception) -> None:
+            if isinstance(found, Exception):
+                self._record_failure(name, found, None, time_ns)
+                return
+            for series_name, step, number in found:
+                series = self.journal.define(series_name)
+                if series is not None:
+                    self.journal.append(series.key, step, number, time_ns)
+                else:
+                    self._metric(series_name, number, step, MetricType.SCALAR, time_ns)
+
+        self.resolver.put(value, write, size_bytes)
+
+    def _later(
+        self,
+        values: Sequence[tuple[str, Any]],
+        iteration: Any,
+        kind: MetricType = MetricType.SCALAR,
+        time_ns: int | None = None,
+        source: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Have values recorded when they are there, under the step and the time of now."""
+        time_ns = time_ns or time.time_ns()
+        if iteration is None and kind not in _WITHOUT_STEP:
+            iteration = self.iteration
+        counted = [iteration if iteration is not None else self._next_step(name, kind, source) for name, _ in values]
+        kept = defer([*(value for _, value in values), *counted])
+
+        def write(found: Sequence[Any] | Exception) -> None:
+            steps = counted if isinstance(found, Exception) else found[len(values) :]
+            for place, (name, _) in enumerate(values):
+                value = found if isinstance(found, Exception) else found[place]
+                if isinstance(value, Exception):
+                    self._record_failure(name, value, steps[place], time_ns, source, metadata)
+                else:
+                    self._metric(name, value, steps[place], kind, time_ns, source, metadata)
+
+        self.resolver.put(kept, write, kept.size_bytes)
+
+    def _next_step(self, name: str, kind: MetricType, source: str | None) -> int:
+        series = self.journal.define(_identity(name, kind, source))
+        return (series.next_step if series is not None else self._fallback_step)()
+
+    def _metric(
+        self,
+        name: str,
+        value: Any,
+        iteration: Any,
+        kind: MetricType,
+        time_ns: int | None = None,
+        source: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
         scalar = as_scalar(value)
         if scalar is None:
             self._record_odd_value(name, value, iteration, time_ns, source, metadata)
@@ -168,8 +249,7 @@ class Intake:
         if scalar.exact is not None:
             details["exact"] = scalar.exact
             self._warn_once(name, f"is no number that a float can hold: {scalar.exact[:40]}")
-        plain = kind is MetricType.SCALAR and source is None
-        series = self.journal.define(name if plain else (name, kind, source))
+        series = self.journal.define(_identity(name, kind, source))
         if step is None:
             step = (series.next_step if series is not None else self._fallback_step)()
         if details or series is None:
@@ -226,11 +306,13 @@ class Intake:
         encode: Callable[[Any], Encoded],
         iteration: Any = None,
         metadata: Mapping[str, Any] | None = None,
+        time_ns: int | None = None,
+        source: str | None = None,
     ) -> None:
         """Record a value as a file: an image, a figure, a sound. A path of a file that is there is kept as it is."""
         check_name(name)
         if isinstance(value, (str, os.PathLike)):
-            self.file(name, value, kind, iteration, metadata=metadata)
+            self.file(name, value, kind, iteration, time_ns, source, metadata)
             return
         details = dict(metadata or {})
 
@@ -239,7 +321,7 @@ class Intake:
             details.update(made.details)
             return store_bytes(self._run, made.data, "media", name, made.suffix)
 
-        self.made(name, kind, store, value, iteration, metadata=details)
+        self.made(name, kind, store, value, iteration, time_ns, source, details)
 
     def made(
         self,
@@ -283,7 +365,22 @@ class Intake:
             self.record(name, as_text(value), MetricType.TEXT, iteration, time_ns, source, metadata)
         else:
             self._warn_once(name, "holds more than one number; it is recorded as a tensor. See log_histogram, too")
-            self.encoded(name, value, MetricType.TENSOR, encode_tensor, iteration, metadata)
+            self.encoded(name, value, MetricType.TENSOR, encode_tensor, iteration, metadata, time_ns, source)
+
+    def _record_failure(
+        self,
+        name: str,
+        error: Exception,
+        iteration: Any,
+        time_ns: int,
+        source: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """What a device could not compute: a text that says why."""
+        text = as_text(error)
+        self._warn_once(name, f"could not be computed: {text:.500}")
+        reason = {**(metadata or {}), "failed": MetricType.SCALAR.value, "error": text[:10_000]}
+        self.record(name, f"could not be computed: {text:.1000}", MetricType.TEXT, iteration, time_ns, source, reason)
 
     def _step(
         self, name: str, iteration: Any, kind: MetricType, metadata: Mapping[str, Any] | None
@@ -312,6 +409,10 @@ def check_name(name: Any) -> None:
     """
     if not isinstance(name, str):
         raise InvalidNameError(f"a name must be a str, not {type(name).__name__}: {as_text(name):.200}")
+
+
+def _identity(name: str, kind: MetricType, source: str | None) -> SeriesId:
+    return name if kind is MetricType.SCALAR and source is None else (name, kind, source)
 
 
 def _time_ns(timestamp_s: Any) -> int | None:

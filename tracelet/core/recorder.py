@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tracelet.core.intake import Intake, Journal, check_name
+from tracelet.core.intake import Intake, Journal, Point, check_name
 from tracelet.core.records import DEFINE_PREFIX, DESCRIPTION_NAME, TAG_PREFIX, MetricData, MetricType
+from tracelet.delivery.resolve import Deferred, is_on_device
 from tracelet.errors import UsageError
 from tracelet.utils.media import encode_audio, encode_figure, encode_image, encode_video, histogram, table
 from tracelet.utils.values import as_mapping, as_text, flatten
@@ -42,7 +43,8 @@ class Recorder(ABC):
         Args:
             name: The series; levels are divided by `/`.
             value: A number, or anything of one element: numpy, torch, JAX. NaN and infinities are kept. A text is
-                recorded as a text, and a vector as a tensor.
+                recorded as a text, and a vector as a tensor. What a device still computes is not waited for; it is
+                recorded when it is there.
             iteration: The step. None: that of `set_iteration`, or else the series counts by itself: 0, 1, 2, …
 
         Raises:
@@ -87,6 +89,7 @@ class Recorder(ABC):
             pass  # As there; or another thread has changed the mapping meanwhile.
         self._require_running()
         fault: UsageError | None = None
+        on_devices: list[tuple[str, Any]] = []
         for name, value in _items(metrics):
             try:
                 if type(value) is float:
@@ -94,9 +97,13 @@ class Recorder(ABC):
                 else:
                     check_name(name)
                     for inner, leaf in _leaves(name, value):
-                        self.log_metric(inner, leaf, iteration)
+                        if is_on_device(leaf):
+                            on_devices.append((inner, leaf))
+                        else:
+                            self.log_metric(inner, leaf, iteration)
             except UsageError as error:  # The others are recorded all the same.
                 fault = fault or error
+        self._intake.metrics(on_devices, iteration)
         if fault is not None:
             raise fault
 
@@ -225,6 +232,20 @@ class Recorder(ABC):
         if not isinstance(metric.type, MetricType):
             raise UsageError(f"the type of a MetricData is a MetricType, not {as_text(metric.type):.200}")
         self._intake.emit(metric)
+
+    def emit_points(self, name: str, value: Deferred[Sequence[Point]], size_bytes: int = 0) -> None:
+        """Record points that a device still computes: for an adapter that has many of them in one piece.
+
+        Args:
+            name: Under this name is recorded, as a text, what went wrong if something does.
+            value: Gives (series, step, value) of each point.
+            size_bytes: What it holds on its device.
+
+        Raises:
+            ExperimentStateError: The experiment is not running.
+        """
+        self._require_running()
+        self._intake.points(name, value, size_bytes)
 
     # -- facts about the run -------------------------------------------------------------------------------------------
 
