@@ -74,7 +74,7 @@ def _show_training(cases: Mapping[str, list[Logger]], steps: int) -> None:
         enable_model_summary=False,
         enable_progress_bar=False,
     )
-    trainer.fit(_Network(), _loader())
+    trainer.fit(Network(), loader())
     cpu_ms = {name: statistics.median(cpu_ns for cpu_ns, _ in found) / 1e6 for name, found in turns.times_ns.items()}
     wall_ms = {name: statistics.median(wall_ns for _, wall_ns in found) / 1e6 for name, found in turns.times_ns.items()}
     rows = []
@@ -126,7 +126,7 @@ class _Turns(Callback):
 
 
 @final
-class _Network(LightningModule):
+class Network(LightningModule):
     """Some ten milliseconds a step."""
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class _Network(LightningModule):
         return torch.optim.Adam(self.parameters())
 
 
-def _loader() -> DataLoader[tuple[Tensor, ...]]:
+def loader() -> DataLoader[tuple[Tensor, ...]]:
     images, labels = load_digits(return_X_y=True)
     pictures = torch.tensor(images / 16, dtype=torch.float32).view(-1, 1, 8, 8)
     return DataLoader(TensorDataset(pictures, torch.tensor(labels)), _BATCH, drop_last=True)

@@ -32,7 +32,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
 
-from benchmarks.lightning_overhead import _loader, _Network
+from benchmarks.lightning_overhead import Network, loader
 from benchmarks.measuring import Row, Target, scaled, show
 from benchmarks.trackers import quieten, settings_for
 from tests.backends.mlflow_server import MlflowServer
@@ -150,7 +150,7 @@ def _train(case: str, server_uri: str, turn: Connection, steps: int) -> None:
             enable_model_summary=False,
             enable_progress_bar=False,
         )
-        trainer.fit(_Network(), _loader())
+        trainer.fit(Network(), loader())
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ import pytest
 from tests.backends import wandb_files
 from tests.backends.wandb_service import KEY, WandbService, core_of, kill_core
 from tracelet import Experiment
-from tracelet.backends._wandb.history import History
 from tracelet.backends._wandb.log import TransactionLog
 from tracelet.backends.wandb_backend import WandbBackend
 from tracelet.core.changes import ChangeKind
@@ -414,27 +412,6 @@ def test_a_wandb_core_of_the_users_own_is_left_to_him(begin, stored, monkeypatch
     monkeypatch.setenv("WANDB_SERVICE", f"1-unix-{tmp_path / 'socket-of-another-core'}")
     begin().handle_batch(scalars(1.0))
     assert [1.0] == [row["loss"] for row in stored().rows]
-
-
-def test_rows_go_by_the_public_call_where_the_sdk_has_another_inside():
-    calls: list[str] = []
-    history = History(SimpleNamespace(log=lambda row: calls.append(f"log {row}")))
-    history.log({"loss": 1.0})
-    history.send()
-    assert ["log {'loss': 1.0}"] == calls
-
-
-def test_numbers_and_media_come_in_the_order_in_which_they_were_logged(begin, stored):
-    values = [1.0, "one", float("nan"), "two", 3.0]
-    kinds = {float: MetricType.SCALAR, str: MetricType.TEXT}
-    records = [
-        MetricData("a" if type(value) is float else "b", value, kinds[type(value)], step, TIME_S + step)
-        for step, value in enumerate(values)
-    ]
-    begin().handle_batch(records)
-    rows = stored().rows
-    assert [0, 1, 2, 3, 4] == [row["tracelet/step"] for row in rows]
-    assert ["1.0", "nan", "3.0"] == [str(float(row["a"])) for row in rows if "a" in row]
 
 
 # -- keys and modes ----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -66,12 +67,56 @@ def test_new_records_do_not_hurry_the_next_attempt(delivery: Delivery, backend: 
     delivery.log(["a"])
     worker.start()
     assert backend.wait_until(lambda: backend.count("handle") == 1, WAIT_S)
-    flushed = worker.flush()
     delivery.log(["b"])
-    assert not flushed.done()
     worker.request_stop(0.0)
     assert worker.join(WAIT_S)
-    assert (1, False) == (backend.count("handle"), flushed.result(WAIT_S))
+    assert 1 == backend.count("handle")
+
+
+def test_a_flush_in_an_outage_gets_an_attempt_at_once_and_its_answer_when_all_has_arrived(
+    delivery: Delivery, backend: MemoryBackend
+):
+    backend.fail(times=2)
+    worker = delivery.worker(backend, backoff=SlowBackoff())
+    delivery.log(["a"])
+    worker.start()
+    assert backend.wait_until(lambda: backend.count("handle") == 1, WAIT_S)
+    first = worker.flush()
+    assert backend.wait_until(lambda: backend.count("handle") == 2, WAIT_S)
+    assert not first.done()
+    assert worker.flush().result(WAIT_S)
+    assert first.result(WAIT_S)
+    assert (3, ["a"]) == (backend.count("handle"), names(backend.records))
+
+
+class LateBackend(MemoryBackend):
+    """A tracker that is too slow for many records at once."""
+
+    most = 60
+
+    def handle_batch(self, metrics: Sequence[MetricData]) -> None:
+        if len(metrics) > self.most:
+            self._called("handle", len(metrics))
+            answer = TimeoutError("no answer in 30 s")
+            raise RetryableError("it is late") from answer
+        super().handle_batch(metrics)
+
+
+def test_a_backend_that_is_too_slow_for_a_batch_gets_smaller_ones_and_larger_ones_when_it_is_fast_again(
+    delivery: Delivery,
+):
+    backend = LateBackend()
+    delivery.log(["a"] * 400)
+    worker = delivery.worker(backend)
+    worker.start()
+    assert worker.flush().result(WAIT_S)
+    assert [400, 200, 100, 50] == [call.records for call in backend.calls if call.method == "handle"][:4]
+    backend.most = backend.max_batch
+    for _ in range(5):  # Each call may have twice as many as the one before.
+        delivery.log(["b"] * 500)
+        assert worker.flush().result(WAIT_S)
+    assert 500 == max(call.records for call in backend.calls)
+    assert list(range(400)) == [record.iteration for record in backend.records if record.name == "a"]
 
 
 class SlowBackoff:

@@ -44,6 +44,15 @@ def judge(error: BaseException) -> Verdict:
     return Verdict.REJECT if isinstance(error, _RECORDS_FAULT) else Verdict.RETRY
 
 
+def is_timeout(error: BaseException | None) -> bool:
+    """Whether an answer did not come in time, by the error or one that led to it."""
+    while error is not None:
+        if isinstance(error, TimeoutError) or type(error).__name__ == "ReadTimeout":  # That of requests is its own.
+            return True
+        error = error.__cause__
+    return False
+
+
 @final
 class Backoff:
     """The delays between attempts: exponential with full jitter, from 0.5 s up to a minute."""

@@ -15,7 +15,7 @@ from tracelet.core.records import MetricData
 from tracelet.delivery.batch import Batch
 from tracelet.delivery.cursor import Cursor
 from tracelet.delivery.processing import PluginSink
-from tracelet.delivery.retry import Verdict, judge
+from tracelet.delivery.retry import Verdict, is_timeout, judge
 from tracelet.errors import PartialDeliveryError
 from tracelet.utils.text import in_a_line
 
@@ -59,6 +59,7 @@ class Sender:
         self._cursor = cursor
         self._sink = sink
         self._note_error = note_error
+        self._most = backend.max_batch  # Records of a call: fewer while the backend's answers come too late.
 
     def send(self, batch: Batch) -> None:
         """Send what is left of a batch; where the backend refuses records, halve them until the bad one stands alone.
@@ -68,12 +69,15 @@ class Sender:
         """
         sizes: list[int] = []  # Of the calls to come, the next one last.
         while batch.left:
-            records = batch.next(sizes.pop() if sizes else self._backend.max_batch)
+            records = batch.next(sizes.pop() if sizes else self._most)
             delivered, error = self._handle(records)
             self._cursor.delivered += delivered
             batch.arrived(delivered, self._cursor)
             if error is None:
+                self._most = min(2 * self._most, self._backend.max_batch)
                 continue
+            if is_timeout(error):  # The same again would come too late again.
+                self._most = max(1, len(records) // 2)
             left = len(records) - delivered
             verdict = judge(error)
             if verdict is Verdict.REJECT and left > 1:

@@ -287,6 +287,7 @@ class DeliveryWorker:
         self._backend.attach(self._sink)
         self._chain.start(self._facts)
         while True:
+            flushes = len(self._flushes)
             try:
                 if self._managed.state is PluginState.REGISTERED:
                     self._managed.initialize(self._facts)
@@ -297,7 +298,7 @@ class DeliveryWorker:
                 # Whatever a connection fails with may pass: only what says that it won't ends it.
                 if judge(error) is Verdict.GIVE_UP or isinstance(error, RejectedError):
                     raise GaveUpError(error) from error
-                if not self._wait_for_retry(error):
+                if not self._wait_for_retry(error, flushes):
                     return False
             else:
                 self._over_the_outage()
@@ -362,11 +363,12 @@ class DeliveryWorker:
     def _deliver(self, batch: Batch) -> bool:
         """Send a batch, for as long as it takes; whether all of it is done with."""
         while True:
+            flushes = len(self._flushes)
             try:
                 self._sender.send(batch)
             except AwayError as outage:
                 self._cursor.save()
-                if not self._wait_for_retry(outage.error):
+                if not self._wait_for_retry(outage.error, flushes):
                     return False
             else:
                 batch.arrived(0, self._cursor)  # Entries without a record of their own.
@@ -383,8 +385,8 @@ class DeliveryWorker:
         self._report_due_s = 0.0
         self._sink.note_error(self.name, error, about)
 
-    def _wait_for_retry(self, error: BaseException) -> bool:
-        """Wait before the next attempt; False where the run has ended and there is no more time for one."""
+    def _wait_for_retry(self, error: BaseException, flushes: int) -> bool:
+        """Wait for the next attempt; False where there is no time for one. `flushes` were asked for before the last."""
         self._report()
         if not self._in_outage:
             self._in_outage = True
@@ -392,10 +394,10 @@ class DeliveryWorker:
         delay_s = self._backoff.next_delay_s()
         while not self._stop_requested:
             began_s = time.monotonic()
-            self._wake.wait(delay_s)  # `flush` wakes too.
+            self._wake.wait(delay_s)
             self._wake.clear()
             delay_s -= time.monotonic() - began_s
-            if delay_s <= 0:
+            if delay_s <= 0 or len(self._flushes) > flushes:  # Somebody waits: one attempt is due at once.
                 return True
         self._drain_attempts -= 1
         longest_s = 1.0 if self._drain_attempts < DRAIN_ATTEMPTS else self._backoff.next_delay_s()

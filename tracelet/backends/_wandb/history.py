@@ -33,9 +33,9 @@ class History:
         self._knows_inside = True
         try:
             interface = run._interface  # noqa: SLF001  see the module docstring
-            self._stream_id = interface._stream_id  # noqa: SLF001
-            self._publish = interface._client.publish  # noqa: SLF001
-            self._finish = interface._asyncer.run  # noqa: SLF001
+            self._stream_id = interface._stream_id  # noqa: SLF001  as the line above
+            self._publish = interface._client.publish  # noqa: SLF001  as the line above
+            self._finish = interface._asyncer.run  # noqa: SLF001  as the line above
             self._request = require("wandb.proto.wandb_server_pb2", "The W&B backend").ServerRequest
             self._message({"_timestamp": 0.0})
         except (AttributeError, ImportError, TypeError, ValueError) as error:
