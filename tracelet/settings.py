@@ -49,10 +49,13 @@ from pydantic_settings import (
 )
 
 from tracelet.errors import SettingsError
+from tracelet.utils.redaction import Redactor
 
 _PREFIX = "TRACELET_"
 _NESTING = "__"
 _DAY_S = 86_400.0
+_SHARED = frozenset({"plugins", "processors"})
+"""The settings that several sources make together, by names of plug-ins."""
 _CREDENTIAL_WORD = re.compile(
     r"(?:token|key|secret|password|passwd|passphrase|pwd|credential|auth|authorization)s?(?![a-z])"
 )
@@ -74,6 +77,33 @@ def _listed(value: object) -> object:
         return json.loads(value)
     except ValueError:
         raise ValueError("should be names with commas between them, or a JSON list of names") from None
+
+
+def _pattern_list(value: object) -> object:
+    """The items of a JSON list, or the one pattern that a text is: it may hold commas."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = value
+    return found if isinstance(found, list) else [value] if value else []
+
+
+def _as_pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"should be a regular expression: {error}") from None
+    return value
+
+
+def _from_json(value: object) -> object:
+    """What a variable holds for one key of a mapping."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("should be JSON") from None
 
 
 def _is_credential(key: object) -> bool:
@@ -102,8 +132,17 @@ def _plain(value: Any) -> Any:
     return value.get_secret_value() if isinstance(value, Secret | SecretStr | SecretBytes) else value
 
 
+def _named(processors: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    for backend, steps in processors.items():
+        if not all(isinstance(step.get("name"), str) and step["name"] for step in steps):
+            raise ValueError(f"each processor for {backend!r} should have a name")
+    return processors
+
+
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 _Names = Annotated[tuple[_Name, ...], NoDecode, BeforeValidator(_listed)]
+_Patterns = Annotated[tuple[Annotated[str, AfterValidator(_as_pattern)], ...], NoDecode, BeforeValidator(_pattern_list)]
+_Steps = Annotated[list[dict[str, Any]], BeforeValidator(_from_json)]
 _Interval = Annotated[float, Field(gt=0, le=_DAY_S, allow_inf_nan=False)]
 
 
@@ -169,6 +208,12 @@ class TraceletSettings(BaseSettings):
     plugins: Annotated[dict[str, dict[str, Any]], AfterValidator(_hidden)] = Field(
         {}, description="Configuration of each plug-in, by the plug-in's name."
     )
+    processors: Annotated[dict[str, _Steps], AfterValidator(_named), AfterValidator(_hidden)] = Field(
+        {}, description="What is done to records on their way, by backend; `*` is all of them."
+    )
+    redact_names: _Names = Field((), description="Names whose values are hidden besides those of known credentials.")
+    redact_patterns: _Patterns = Field((), description="Regular expressions; what they match is hidden.")
+    redact_keep: _Names = Field((), description="Names whose values stay, though they look like those of credentials.")
     show_progress: bool | None = Field(
         None, description="Show a progress bar while `stop()` waits; not set means on a terminal only."
     )
@@ -189,7 +234,7 @@ class TraceletSettings(BaseSettings):
         origins: dict[str, list[str]] = {}
         for layer in layers:
             for name, origin in layer.origins.items():
-                if name not in values or name == "plugins":  # the one setting that several sources make together
+                if name not in values or name in _SHARED:
                     origins.setdefault(name, []).append(origin)
             values = _merged(values, layer.values)
         told = {name: ", ".join(parts) for name, parts in origins.items()}
@@ -231,12 +276,25 @@ class TraceletSettings(BaseSettings):
         config: dict[str, Any] = _plain(self.plugins.get(_plugin_key(name), {}))
         return config
 
+    def processors_of(self, backend: str) -> list[tuple[str, dict[str, Any]]]:
+        """Name and configuration of each processor in front of a backend, in their order; those of `*` come first."""
+        steps: list[dict[str, Any]] = _plain(
+            [*self.processors.get("*", ()), *self.processors.get(_plugin_key(backend), ())]
+        )
+        found = ((step["name"], {key: value for key, value in step.items() if key != "name"}) for step in steps)
+        return [(name, {**self.plugin_config(name), **config}) for name, config in found]
+
+    def redactor(self) -> Redactor:
+        """What keeps credentials out of a run."""
+        return Redactor(self.redact_names, self.redact_patterns, self.redact_keep)
+
     def origins(self) -> dict[str, str]:
         """Where each setting's value came from.
 
         Returns:
             For each setting `argument`, `environment TRACELET_…`, `.env`, the path of a `pyproject.toml`, or
-            `default`; for `plugins` all sources with a part in it, divided by commas, the strongest first.
+            `default`; for `plugins` and `processors` all sources with a part in it, divided by commas, the strongest
+            first.
         """
         return {name: self._origins.get(name, "default") for name in type(self).model_fields}
 
@@ -279,7 +337,7 @@ def _variable_layer(source: EnvSettingsSource, label: str, origin: str | None = 
         if not variable.startswith(_PREFIX.lower()):
             continue
         name, nested, _ = variable.removeprefix(_PREFIX.lower()).partition(_NESTING)
-        if name in TraceletSettings.model_fields and (name == "plugins" or not nested):
+        if name in TraceletSettings.model_fields and (name in _SHARED or not nested):
             spellings.setdefault(name, []).append(variable.upper())
         else:
             faults.append(f"{label} {variable.upper()}: {_advice(name, _PREFIX)}")
@@ -339,11 +397,12 @@ def _plugin_key(name: str) -> str:
 
 
 def _with_plugin_keys(values: dict[str, Any]) -> dict[str, Any]:
-    plugins = values.get("plugins")
-    if not isinstance(plugins, Mapping):
-        return values
-    keyed = {_plugin_key(name) if isinstance(name, str) else name: config for name, config in plugins.items()}
-    return {**values, "plugins": keyed}
+    keyed = {}
+    for setting in _SHARED & values.keys():
+        if isinstance(values[setting], Mapping):
+            items = values[setting].items()
+            keyed[setting] = {_plugin_key(name) if isinstance(name, str) else name: config for name, config in items}
+    return {**values, **keyed}
 
 
 def _merged(strong: Mapping[str, Any], weak: Mapping[str, Any]) -> dict[str, Any]:
@@ -359,7 +418,7 @@ def _value_faults(error: ValidationError, origins: Mapping[str, str]) -> Iterato
     for detail in error.errors(include_url=False, include_context=False):
         setting = str(detail["loc"][0])
         place = ".".join(map(str, detail["loc"]))
-        # A value below `plugins` may be a credential, or hold one, whatever it is called: only its type is told.
-        value = type(detail["input"]).__name__ if setting == "plugins" else reprlib.repr(detail["input"])
+        # A value below these may be a credential, or hold one, whatever it is called: only its type is told.
+        value = type(detail["input"]).__name__ if setting in _SHARED else reprlib.repr(detail["input"])
         expected = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
         yield f"{place} = {value} from {origins.get(setting, 'default')}: {expected}"
