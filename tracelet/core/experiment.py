@@ -206,6 +206,7 @@ class Experiment(Recorder):
                 max_segment_bytes=settings.segment_bytes,
                 sync_interval_s=settings.sync_interval_s,
                 heartbeat_s=settings.heartbeat_s,
+                redactor=settings.redactor(),
             )
         self._role, self._pid = role, os.getpid()
         self._state, self._began_s = "running", time.monotonic()
