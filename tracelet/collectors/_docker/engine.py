@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, final
@@ -16,6 +17,7 @@ from tracelet.collectors._docker.reading import ContainerReading
 from tracelet.utils.imports import require
 
 _NANOSECONDS: Final = 1e9
+_NANOSECOND_DIGITS: Final = re.compile(r"(\.\d{6})\d+")  # Python reads microseconds.
 
 
 @final
@@ -137,10 +139,8 @@ def _cores(host: Mapping[str, Any]) -> float | None:
 
 
 def _time_s(text: Any) -> float | None:
-    """`2026-01-01T00:00:00.123456789Z` as Unix time; None where it is none, or the zero of an absent container."""
+    """A time of the engine's, with nanoseconds and `Z` or an offset, as Unix time; None where it is none."""
     try:
-        seconds, _, fraction = str(text).rstrip("Z").partition(".")
-        found = datetime.datetime.fromisoformat(f"{seconds}+00:00").timestamp()
-        return found + float(f"0.{fraction or 0}") if found > 0 else None
+        return datetime.datetime.fromisoformat(_NANOSECOND_DIGITS.sub(r"\1", str(text))).timestamp()
     except ValueError:
         return None

@@ -19,7 +19,8 @@ unless the user asks for more.
 
 Guarantees: if the relay dies, or can't even start, output goes to where it went before within moments, and none is
 lost but what the relay held in hand (this process has the reading ends, too, and passes on what is left in them); a
-descriptor that the user has switched meanwhile is left as it is. Once, in the 0.1 s in which the relay starts, output comes that much later.
+descriptor that the user has switched meanwhile is left as it is. Once, in the 0.1 s in which the relay starts, output
+comes that much later.
 """
 
 from __future__ import annotations
