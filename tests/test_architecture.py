@@ -19,13 +19,14 @@ MODULES = {
 
 # From the bottom up: an import may point to the same or a lower layer. A module belongs to its longest prefix here.
 LAYERS = [
-    {"tracelet.errors", "tracelet.core.records", "tracelet.core.changes"},
+    {"tracelet.errors", "tracelet.core.records", "tracelet.core.changes", "tracelet.core.alerts"},
     {"tracelet.settings", "tracelet.utils"},
     {"tracelet.journal"},
     {"tracelet.core.plugins"},
     {"tracelet.delivery"},
     {
         "tracelet.core.orchestrator",
+        "tracelet.core.alerting",
         "tracelet.core.intake",
         "tracelet.core.collecting",
         "tracelet.core.draining",
@@ -36,7 +37,13 @@ LAYERS = [
         "tracelet.core.verify",
     },
     {"tracelet.backends", "tracelet.collectors", "tracelet.processors", "tracelet.testing"},
-    {"tracelet.core.experiment", "tracelet.core.recorder", "tracelet.core.active", "tracelet"},
+    {
+        "tracelet.core.experiment",
+        "tracelet.core.recorder",
+        "tracelet.core.arguments",
+        "tracelet.core.active",
+        "tracelet",
+    },
     {"tracelet_lightning", "tracelet_hf", "tracelet_keras", "tracelet.frameworks", "tracelet.cli"},
 ]
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracelet.core.experiment import Backends, Experiment, Resume
+from tracelet.core.arguments import Backends, Resume
+from tracelet.core.experiment import Experiment
 from tracelet.journal.status import RunStatus
 
 

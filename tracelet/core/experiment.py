@@ -17,13 +17,15 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.util import Finalize
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, final
 
 from tracelet.collectors import register_defaults
+from tracelet.core.alerts import Alert
+from tracelet.core.arguments import Backends, Resume, listed_backends, resume_mode
 from tracelet.core.draining import wait_for_workers
 from tracelet.core.intake import Intake, Journal, NullJournal, check_name
 from tracelet.core.orchestrator import DataFlowOrchestrator, RoutingRule
@@ -42,10 +44,9 @@ from tracelet.utils.git import head_commit
 if TYPE_CHECKING:
     from tracelet.settings import TraceletSettings
 
-logger = logging.getLogger(__name__)
+__all__ = ["Backends", "Experiment", "Resume"]
 
-Resume = Literal["allow", "must", "never"]
-Backends = str | PluginBase | Iterable[str | PluginBase]
+logger = logging.getLogger(__name__)
 
 _FINAL: Final = (RunStatus.FINISHED.value, RunStatus.FAILED.value)
 
@@ -111,14 +112,16 @@ class Experiment(Recorder):
         self.name = name
         self._settings = settings or TraceletSettings.load()
         self.project = self._settings.project if project is None else project
-        self._resume = _resume_mode(resume, run_id)
+        self._resume = resume_mode(resume, run_id)
         if config is not None:
             require_fields(config)
         root = Path(os.path.abspath(self._settings.dir if dir is None else dir))
         self._run = RunDirectory.at(root, self.project, run_id if run_id is not None else new_run_id(), name)
         self._config, self._rank = config, rank
         self._tags = None if tags is None else dict(tag_pairs(tags))
-        self._backends: tuple[str | PluginBase, ...] = _listed(self._settings.backend if backend is None else backend)
+        self._backends: tuple[str | PluginBase, ...] = listed_backends(
+            self._settings.backend if backend is None else backend
+        )
         self._collectors = self._settings.collectors if collectors is None else tuple(collectors)
         self._plugin_manager = PluginManager(
             allow=self._settings.plugins_allow,
@@ -131,7 +134,9 @@ class Experiment(Recorder):
         """Make the parts of an experiment that has not been started."""
         self._journal: Journal = NullJournal()  # Until it is started, maybe in a forked child; and if it is disabled.
         self._intake = Intake(self._journal, self._run, keep_files=not self._settings.disabled)
-        self._orchestrator = DataFlowOrchestrator(self._intake, self._run, self._plugin_manager)
+        self._orchestrator = DataFlowOrchestrator(
+            self._intake, self._run, self._plugin_manager, steps=self._settings.processors_of
+        )
         self._role: WriterRole = "main"
         self._state: Literal["new", "running", "stopped"] = "new"
         self._pid = os.getpid()
@@ -292,9 +297,11 @@ class Experiment(Recorder):
             return Experiment._attach(self._run, self._settings, self._rank)
         successor = self._successor()()
         for managed in self._by_hand:
-            successor.register_plugin(managed.plugin, managed.config)
+            successor.register_plugin(managed.plugin, managed.config, managed.backends)
         for rule in self._orchestrator.rules:
             successor.add_routing_rule(rule)
+        for callback in self._orchestrator.alert_callbacks:
+            successor.on_alert(callback)
         return successor.start()
 
     def __enter__(self) -> Self:
@@ -351,8 +358,15 @@ class Experiment(Recorder):
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
-    def register_plugin(self, plugin: PluginBase, config: Mapping[str, Any] | None = None) -> None:
+    def register_plugin(
+        self, plugin: PluginBase, config: Mapping[str, Any] | None = None, backends: Sequence[str] | None = None
+    ) -> None:
         """Add a plug-in of your own, before `start()`.
+
+        Args:
+            plugin: An instance that nothing has been called of.
+            config: Wins over the plug-in's settings.
+            backends: Of a processor: the backends that it is for. None: all of them.
 
         Raises:
             PluginContractError: It is no valid plug-in, or its name is taken.
@@ -360,7 +374,14 @@ class Experiment(Recorder):
         """
         if self._state != "new":
             raise ExperimentStateError("plug-ins are registered before start()")
-        self._plugin_manager.register_plugin(plugin, config)
+        self._plugin_manager.register_plugin(plugin, config).backends = backends
+
+    def on_alert(self, callback: Callable[[Alert], object]) -> None:
+        """Have a function called with each `Alert` of a processor, on a thread of Tracelet's; an error of it is logged.
+
+        It comes when the record is delivered, so some tenths of a second after it was logged.
+        """
+        self._orchestrator.on_alert(callback)
 
     def add_routing_rule(self, rule: RoutingRule) -> None:
         """Say which records reach which backends; see `RoutingRule`."""
@@ -459,26 +480,6 @@ def _joined(path: str, identity: Any, settings: TraceletSettings, rank: int | No
     """What a pickled experiment becomes that was running."""
     run = RunDirectory(Path(path), identity)
     return Experiment._attach(run, settings, rank)  # noqa: SLF001  A part of the class, for pickle.
-
-
-def _listed(backend: Backends) -> tuple[str | PluginBase, ...]:
-    if isinstance(backend, str):
-        return tuple(name.strip() for name in backend.split(",") if name.strip())
-    listed = (backend,) if isinstance(backend, PluginBase) or not isinstance(backend, Iterable) else tuple(backend)
-    for one in listed:
-        if not isinstance(one, (str, PluginBase)):
-            raise UsageError(f"a backend is a name or an instance of a plug-in, not {type(one).__name__}: {one!r:.200}")
-    return tuple({one if isinstance(one, str) else id(one): one for one in listed}.values())
-
-
-def _resume_mode(resume: Resume | bool | None, run_id: str | None) -> Resume:
-    modes: dict[Any, Resume] = {None: "allow", True: "must", False: "never"}
-    mode = modes.get(resume, resume)
-    if mode not in ("allow", "must", "never"):
-        raise UsageError(f"resume is 'allow', 'must' or 'never', not {resume!r}")
-    if mode == "must" and run_id is None:
-        raise UsageError('resume="must" needs the run_id of the run to go on with')
-    return mode
 
 
 def _attempts(directory: Path) -> int:

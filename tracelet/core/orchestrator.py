@@ -19,12 +19,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self, final
 
+from tracelet.core.alerting import Alerting, OnAlert
+from tracelet.core.alerts import ALERT_NAME
 from tracelet.core.collecting import CollectorThread
 from tracelet.core.draining import Delivery
 from tracelet.core.intake import Intake
 from tracelet.core.plugins import BackendPlugin, ManagedPlugin, PluginManager, PluginType, TakesExperiment
 from tracelet.core.records import PLUGIN_ERRORS_NAME, MetricData, MetricSink, MetricSource, MetricType
 from tracelet.core.sidecar import DeliveryOrder, Sidecar
+from tracelet.delivery.processing import PluginSink, ProcessorChain
 from tracelet.delivery.worker import DRAIN_ATTEMPTS, DeliveryWorker
 from tracelet.errors import PluginContractError, SettingsError, TraceletError, UsageError
 from tracelet.journal.directory import RunDirectory, delivery_directory
@@ -34,6 +37,9 @@ from tracelet.utils.text import did_you_mean
 logger = logging.getLogger(__name__)
 
 _COLLECTOR_STOP_S: Final = 2.0
+
+Steps = Callable[[str], Sequence[tuple[str, Mapping[str, Any]]]]
+"""Gives the names and configurations of the processors that the settings put in front of a backend."""
 
 
 @final
@@ -96,19 +102,30 @@ class RoutingRule:
 class DataFlowOrchestrator:
     """See the module docstring."""
 
-    def __init__(self, intake: Intake, run: RunDirectory, plugins: PluginManager, *, is_live: bool = True) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        run: RunDirectory,
+        plugins: PluginManager,
+        *,
+        steps: Steps = lambda _: (),
+        is_live: bool = True,
+    ) -> None:
         """Make an orchestrator without sources and rules.
 
         Args:
             intake: Where records go.
             run: Where workers read them.
             plugins: What is started by `start`.
+            steps: The processors of the settings; those that are registered come after them.
             is_live: Whether the run is being recorded at this time.
         """
         self._intake = intake
         self._is_live = is_live
         self._run = run
         self._plugins = plugins
+        self._steps = steps
+        self._alerting = Alerting()
         self._sources: dict[str, MetricSource] = {}
         self._rules: tuple[RoutingRule, ...] = ()
         self._workers: dict[str, DeliveryWorker] = {}
@@ -126,8 +143,19 @@ class DataFlowOrchestrator:
         Raises:
             InvalidNameError: The record's name is no string.
         """
+        if metric.name == ALERT_NAME and (tag := self._alerting.take(metric)) is not None and not self._draining:
+            self._intake.emit(tag)
         if not self._draining:
             self._intake.emit(metric)
+
+    @property
+    def alert_callbacks(self) -> Sequence[OnAlert]:
+        """The functions that are called with alerts."""
+        return tuple(self._alerting.callbacks)
+
+    def on_alert(self, callback: OnAlert) -> None:
+        """Have a function called with each alert of this run, once, on the thread that brings it."""
+        self._alerting.callbacks.append(callback)
 
     def count_error(self, plugin: str, error: BaseException) -> None:
         """Count an error of a plug-in, here and in the run."""
@@ -169,11 +197,14 @@ class DataFlowOrchestrator:
         for managed in self._plugins:
             managed.check_dependencies()
             if isinstance(managed.plugin, BackendPlugin):
-                _validate(managed.plugin, managed)
+                _validate(managed)
+                for step in self._made_steps(managed.name):
+                    step.check_dependencies()
+                    _validate(step)
             elif managed.metadata.type is PluginType.COLLECTOR:
                 _interval_s(managed, 1.0)
             elif managed.metadata.type is PluginType.PROCESSOR:
-                _copy(managed)
+                _validate(_copy(managed))
         backends = {managed.name for managed in self._plugins.of_type(PluginType.BACKEND)}
         unknown = {sink for rule in self._rules for sink in rule.sinks} - backends
         if unknown:
@@ -283,12 +314,15 @@ class DataFlowOrchestrator:
         if not installed:
             return ()
         if processors or any(rule.filter is not None for rule in self._rules):
-            logger.info("delivery runs in threads: processors and filters are objects of this process")
+            logger.info("delivery runs in threads: registered processors and filters are objects of this process")
             return ()
         try:
             configs = {managed.name: managed.config for managed in installed}
             rules = [rule.fields() for rule in self._rules]
-            sidecar = Sidecar(self._run, replace(order, backends=configs, rules=rules))
+            steps = {managed.name: list(self._steps(managed.name)) for managed in installed}
+            sidecar = Sidecar(
+                self._run, replace(order, backends=configs, processors=steps, rules=rules), self._alerting.notify
+            )
             sidecar.start()
         except (OSError, TypeError) as error:  # No memory or no space for a process; a setting that is no JSON.
             logger.warning("no delivery process can be started, delivery runs in threads: %s", error)
@@ -324,11 +358,32 @@ class DataFlowOrchestrator:
             self._run,
             facts=facts_of(self._run, managed.name),
             accepts=lambda metric: self._routes(metric, managed.name),
-            processors=[_copy(processor) for processor in self._plugins.of_type(PluginType.PROCESSOR)],
+            processors=self._processors_of(managed.name),
             emit=self.emit_metric,
             on_error=self.count_error,
             is_live=self._is_live,
         )
+
+    def chain(self, backend: str) -> ProcessorChain:
+        """The processors in front of a backend, started, for a look at what they do; nothing that they say is kept."""
+        sink = PluginSink(_unheard, _unheard)
+        chain = ProcessorChain(self._processors_of(backend), backend, sink)
+        chain.start(facts_of(self._run, backend))
+        return chain
+
+    def _processors_of(self, backend: str) -> list[ManagedPlugin]:
+        """New processors for one backend: those of the settings, then copies of those that are registered."""
+        registered = self._plugins.of_type(PluginType.PROCESSOR)
+        chosen = [managed for managed in registered if managed.backends is None or backend in managed.backends]
+        return [*self._made_steps(backend), *map(_copy, chosen)]
+
+    def _made_steps(self, backend: str) -> list[ManagedPlugin]:
+        made = [self._plugins.make(name, config) for name, config in self._steps(backend)]
+        for managed in made:
+            if managed.metadata.type is not PluginType.PROCESSOR:
+                kind = managed.metadata.type.value
+                raise PluginContractError(f"the plug-in {managed.name!r} is a {kind}, and no processor")
+        return made
 
     def _routes(self, metric: MetricData, sink: str) -> bool:
         """Whether a backend gets a record. Called on the backend's thread."""
@@ -348,6 +403,10 @@ class DataFlowOrchestrator:
             return not rule.exclude
 
 
+def _unheard(*_: object) -> None:
+    """Takes what nobody wants to know."""
+
+
 def facts_of(run: RunDirectory, plugin: str) -> dict[str, Any]:
     """What the run is, for the `initialize` of a plug-in."""
     identity = run.identity
@@ -364,13 +423,14 @@ def facts_of(run: RunDirectory, plugin: str) -> dict[str, Any]:
     }
 
 
-def _validate(backend: BackendPlugin, managed: ManagedPlugin) -> None:
+def _validate(managed: ManagedPlugin) -> None:
     try:
-        backend.validate_config(managed.config)
+        managed.plugin.validate_config(managed.config)
     except TraceletError:
         raise
     except Exception as error:
-        raise SettingsError(f"the settings of the backend {managed.name!r} are wrong: {error}") from error
+        kind = managed.metadata.type.value
+        raise SettingsError(f"the settings of the {kind} {managed.name!r} are wrong: {error}") from error
 
 
 def _interval_s(managed: ManagedPlugin, default_s: float) -> float:

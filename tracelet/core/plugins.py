@@ -97,6 +97,14 @@ class PluginBase(ABC):
     def get_metadata(cls) -> PluginMetadata:
         """Who the plug-in is. Called before anything is imported or initialised."""
 
+    @classmethod  # noqa: B027  most have nothing to check
+    def validate_config(cls, config: Mapping[str, Any]) -> None:
+        """Check the configuration of a backend or a processor before the training starts, without connecting.
+
+        Raises:
+            SettingsError: It is wrong. `Experiment.start()` raises it on.
+        """
+
     @abstractmethod
     def initialize(self, config: dict[str, Any]) -> None:
         """Take the configuration, and connect. Called again after it has failed.
@@ -134,14 +142,6 @@ class BackendPlugin(PluginBase):
 
     max_batch: ClassVar[int] = 512
     """The most records that `handle_batch` is given at once."""
-
-    @classmethod
-    def validate_config(cls, config: Mapping[str, Any]) -> None:
-        """Check the configuration before the training starts, without connecting.
-
-        Raises:
-            SettingsError: It is wrong. `Experiment.start()` raises it on.
-        """
 
     @abstractmethod
     def handle_metric(self, metric: MetricData) -> None:
@@ -203,14 +203,18 @@ class FrameworkPlugin(PluginBase, MetricSource):
 
 
 class ProcessorPlugin(PluginBase):
-    """Changes records on their way to a backend; the journal keeps them as they were.
+    """Changes records on their way to a backend, which has its own copy (`copy.deepcopy`): state needs no lock."""
 
-    Each backend has a copy of its own, made with `copy.deepcopy` before `initialize`: state needs no lock.
-    """
+    has_memory: ClassVar[bool] = True
+    """Whether earlier records matter to it: a delivery that begins again then shows it first what was delivered."""
 
     @abstractmethod
     def process(self, metric: MetricData) -> MetricData | Iterable[MetricData] | None:
         """The record, another one, several, or None to drop it. It must not change `metric` itself."""
+
+    def finish(self) -> Iterable[MetricData]:
+        """What it still holds back; it begins anew then. Called where an attempt of the run has ended."""
+        return ()
 
 
 @runtime_checkable
@@ -268,6 +272,7 @@ class ManagedPlugin:
         self.error: str | None = None
         self.is_installed = False
         """Whether it was found by its name, so that another process finds it too."""
+        self.backends: Sequence[str] | None = None  # Of a processor: those that it is for; None: all of them.
         self._has_to_stop = False
 
     @property
@@ -428,6 +433,15 @@ class PluginManager:
         """
         if name in self._plugins:
             return self._plugins[name]
+        managed = self.register_plugin(self._loaded(name))
+        managed.is_installed = True
+        return managed
+
+    def make(self, name: str, config: Mapping[str, Any]) -> ManagedPlugin:
+        """One more instance of an installed plug-in, which is not registered: a processor. Raises as `load`."""
+        return ManagedPlugin(self._loaded(name), config)
+
+    def _loaded(self, name: str) -> PluginBase:
         found = [plugin for plugin in self.installed() if plugin.name == name]
         if not found:
             known = sorted({plugin.name for plugin in self.installed()})
@@ -441,12 +455,11 @@ class PluginManager:
         if packages := {plugin.package for plugin in found} - {chosen.package}:
             others = ", ".join(sorted(packages))
             logger.warning("%s brings the plug-in %r; that of %s is not used", chosen.package, name, others)
-        managed = self.register_plugin(chosen.load())
-        if managed.name != name:  # Settings and routing rules would go by another name than `backend=[…]`.
-            del self._plugins[managed.name]
-            raise PluginContractError(f"the plug-in {name!r} of {chosen.package} calls itself {managed.name!r}")
-        managed.is_installed = True
-        return managed
+        plugin = chosen.load()
+        itself = _checked(plugin.get_metadata(), type(plugin).__name__).name
+        if itself != name:  # Settings and routing rules would go by another name than `backend=[…]`.
+            raise PluginContractError(f"the plug-in {name!r} of {chosen.package} calls itself {itself!r}")
+        return plugin
 
     @classmethod
     def installed(cls) -> tuple[FoundPlugin, ...]:

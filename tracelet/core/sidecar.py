@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self, final
@@ -45,6 +45,7 @@ class DeliveryOrder:
     Attributes:
         run: The run directory.
         backends: The configuration of each backend, by name; with credentials.
+        processors: Name and configuration of each processor in front of a backend, by the backend's name.
         rules: The routing rules, as `RoutingRule.fields` gives them.
         allow: As the setting `plugins_allow`.
         deny: As the setting `plugins_deny`.
@@ -54,6 +55,7 @@ class DeliveryOrder:
 
     run: str
     backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    processors: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = field(default_factory=dict)
     rules: Sequence[Mapping[str, Any]] = ()
     allow: Sequence[str] | None = None
     deny: Sequence[str] = ()
@@ -78,8 +80,13 @@ class DeliveryOrder:
 class Sidecar:
     """See the module docstring."""
 
-    def __init__(self, run: RunDirectory, order: DeliveryOrder) -> None:
+    def __init__(self, run: RunDirectory, order: DeliveryOrder, on_alert: Callable[[Mapping[str, Any]], None]) -> None:
         """Prepare it; nothing is started yet.
+
+        Args:
+            run: What is delivered.
+            order: What it is told.
+            on_alert: Called on the sidecar's thread with the fields of each `Alert`.
 
         Raises:
             TypeError: As `DeliveryOrder.encode`.
@@ -87,6 +94,7 @@ class Sidecar:
         self._run_directory = run
         self._order = order.encode()
         self._linger_s = order.linger_s
+        self._on_alert = on_alert
         self.deliveries = tuple(SidecarDelivery(self, run, name) for name in order.backends)
         """How the delivery to each backend stands."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -229,6 +237,8 @@ class Sidecar:
             logging.getLogger(name).log(level, "%s", text)
         elif "flush" in message:
             self._answer(message["flush"], message["complete"])
+        elif "alert" in message:
+            self._on_alert(message["alert"])
         elif "ended" in message:
             for delivery in self.deliveries:
                 if delivery.name == message["ended"]:

@@ -18,6 +18,7 @@ import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Final, final
 
@@ -59,7 +60,10 @@ def _deliver(order: DeliveryOrder, orders: IO[bytes], speaker: _Speaker) -> None
     for name, config in order.backends.items():
         plugins.load(name).config = dict(config)
     journal = JournalWriter(run, role="attached")  # For the errors of the plug-ins; its files come with the first one.
-    orchestrator = DataFlowOrchestrator(Intake(journal, run), run, plugins)
+    orchestrator = DataFlowOrchestrator(
+        Intake(journal, run), run, plugins, steps=lambda backend: order.processors.get(backend, ())
+    )
+    orchestrator.on_alert(lambda alert: speaker.say({"alert": asdict(alert)}))
     for fields in order.rules:
         orchestrator.add_routing_rule(RoutingRule.from_fields(fields))
     orchestrator.start(orchestrator, collect_interval_s=1.0)

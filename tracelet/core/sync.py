@@ -104,4 +104,5 @@ def make_orchestrator(
         managed = plugins.load(name)
         if managed.metadata.type is not PluginType.BACKEND:
             raise PluginContractError(f"the plug-in {name!r} is a {managed.metadata.type.value}, and no backend")
-    return DataFlowOrchestrator(Intake(NullJournal(), run, keep_files=False), run, plugins, is_live=False), plugins
+    intake = Intake(NullJournal(), run, keep_files=False)
+    return DataFlowOrchestrator(intake, run, plugins, steps=settings.processors_of, is_live=False), plugins

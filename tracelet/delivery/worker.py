@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 from tracelet.core.plugins import BackendPlugin, ManagedPlugin, PluginState
-from tracelet.core.records import MetricData, is_status
+from tracelet.core.records import MetricData
 from tracelet.delivery.ahead import ReadAhead
 from tracelet.delivery.backlog import backlog
 from tracelet.delivery.batch import Batch
@@ -286,6 +286,7 @@ class DeliveryWorker:
         """Initialise and start the processors and the backend, for as long as it takes; whether it worked."""
         self._backend.attach(self._sink)
         self._chain.start(self._facts)
+        self._chain.recall(self._run_directory, self._cursor.positions, self._accepts)
         while True:
             flushes = len(self._flushes)
             try:
@@ -337,7 +338,7 @@ class DeliveryWorker:
             self._ending = _nothing
             return
         batch = Batch()
-        batch.add([record])
+        batch.add([*self._chain.finish(), record])
         if self._deliver(batch):
             self._end_told = str(record.value)
 
@@ -353,10 +354,7 @@ class DeliveryWorker:
         self._was_full = len(entries) >= self._backend.max_batch
         batch = Batch()
         for writer, entry in entries:
-            record = entry.record
-            # The ends of earlier attempts are no news, and that of the last one comes last: see `_tell_end`.
-            if record is not None and not is_status(record) and self._accepts(record):
-                batch.add(self._chain.apply(record))
+            batch.add(self._chain.take(entry.record, self._accepts))
             batch.mark(writer, entry.after)
         return batch
 
