@@ -130,6 +130,11 @@ class ProcessorChain:
             made += [record for item in held for record in self.apply(item, number)]
         return made
 
+    def end(self, record: MetricData) -> Sequence[MetricData]:
+        """The end of the run, after what is held back. No processor can keep it from the backend."""
+        told = [made for made in self.apply(record) if is_status(made)]
+        return [*self.finish(), *(told[-1:] or [record])]
+
     def _process(self, managed: ManagedPlugin, processor: ProcessorPlugin, record: MetricData) -> Sequence[MetricData]:
         try:
             with self._sink.handling([record]):

@@ -338,7 +338,7 @@ class DeliveryWorker:
             self._ending = _nothing
             return
         batch = Batch()
-        batch.add([*self._chain.finish(), record])
+        batch.add(self._chain.end(record))
         if self._deliver(batch):
             self._end_told = str(record.value)
 
