@@ -16,9 +16,8 @@ from typing import Annotated, Any, Final, Literal, final
 from pydantic import Field
 
 from tracelet.core.alerts import Alert
-from tracelet.core.records import MetricData
+from tracelet.core.records import MetricData, MetricType
 from tracelet.processors._base import (
-    OWN_PREFIX,
     RELEASED,
     Patterns,
     Processor,
@@ -37,7 +36,7 @@ class WatchSettings(ProcessorSettings):
 
     Attributes:
         match: The series that are watched; those that tell most are the default.
-        release: The series whose points near to an anomaly are released.
+        release: The series whose points near to an anomaly are released: those that count the same steps.
         before: So many steps before the anomaly,
         after: and so many after it.
         hold_s: The longest time that a record waits for the next steps, by the time of the records, in seconds.
@@ -101,8 +100,8 @@ class WatchProcessor(Processor[WatchSettings]):
         if kind is None:
             return self.pass_by(metric)
         where = "" if metric.iteration is None else f" at step {metric.iteration}"
-        what = f"a spike to {metric.value:.6g}" if kind == "spike" else str(metric.value)
-        alert = Alert(kind, metric.name, metric.iteration, metric.value, f"{metric.name} has {what}{where}")
+        what = f"jumps to {metric.value:.6g}" if kind == "spike" else f"is {metric.value}"
+        alert = Alert(kind, metric.name, metric.iteration, metric.value, f"{metric.name} {what}{where}")
         self.emit_metric(alert.record())
         self._release(metric, alert.text)
         tag = [] if self._is_tagged else [alert.tag(metric.timestamp)]
@@ -111,10 +110,9 @@ class WatchProcessor(Processor[WatchSettings]):
 
     def pass_by(self, metric: MetricData) -> Sequence[MetricData]:
         """The records whose waiting ends with this one; it may be of any kind."""
-        if metric.type not in self.types or metric.name.startswith(OWN_PREFIX) or not self._is_released(metric.name):
-            return [metric]
         step, time_s = metric.iteration, metric.timestamp
-        if step is None or time_s is None:
+        is_meant = metric.type is MetricType.SCALAR and self._is_released(metric.name)
+        if not is_meant or step is None or time_s is None:
             return [metric]
         self._held.append(_Held(metric, step, time_s, self._reason if step in self._released_steps else None))
         made = []
@@ -131,8 +129,8 @@ class WatchProcessor(Processor[WatchSettings]):
         return made
 
     def _is_over(self, held: _Held, step: int, time_s: float) -> bool:
-        """Whether nothing that comes can be near enough to what waits: also where the steps went back."""
-        is_far = abs(step - held.step) >= self._settings.before or time_s - held.time_s >= self._settings.hold_s
+        """Whether what comes is too far away from what waits."""
+        is_far = step - held.step >= self._settings.before or time_s - held.time_s >= self._settings.hold_s
         return is_far or len(self._held) > _MAX_HELD
 
     def _release(self, metric: MetricData, reason: str) -> None:
