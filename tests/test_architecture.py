@@ -56,7 +56,8 @@ OPTIONAL = {
     "accelerate": "tracelet_hf",
     "transformers": "tracelet_hf",
     "keras": "tracelet_keras",
-    **dict.fromkeys(["jax", "flax", "optax", "mlflow", "wandb", "clearml", "neptune", "docker", "git", "psutil"]),
+    **dict.fromkeys(["jax", "flax", "optax"], "tracelet.frameworks._jax"),
+    **dict.fromkeys(["mlflow", "wandb", "clearml", "neptune", "docker", "git", "psutil"]),
     **dict.fromkeys(["pynvml", "matplotlib", "pandas", "PIL", "pyarrow"]),
 }
 
@@ -113,7 +114,7 @@ def test_optional_packages_are_imported_in_functions_or_at_home():
         f"{module}: {name}"
         for module, path in MODULES.items()
         for name in imports_of(path, in_functions=False)
-        if (top := name.partition(".")[0]) in OPTIONAL and OPTIONAL[top] != module.partition(".")[0]
+        if (top := name.partition(".")[0]) in OPTIONAL and not f"{module}.".startswith(f"{OPTIONAL[top]}.")
     ]
     assert [] == wrong
 

@@ -247,6 +247,10 @@ class Recorder(ABC):
         self._require_running()
         self._intake.points(name, value, size_bytes)
 
+    def add_barrier(self, wait: Callable[[], None]) -> None:
+        """Have `flush` and `stop` call `wait` first: for an adapter whose records come by callbacks from a device."""
+        self._intake.resolver.barriers.add(wait)
+
     # -- facts about the run -------------------------------------------------------------------------------------------
 
     def set_tags(self, tags: Mapping[str, Any] | Sequence[str]) -> None:

@@ -146,6 +146,8 @@ class Resolver:
     def __init__(self, max_pending: int = MAX_PENDING, max_bytes: int = MAX_BYTES) -> None:
         """Make one. Its thread starts with the first value that is not ready."""
         self._max_pending, self._max_bytes = max_pending, max_bytes
+        self.barriers: set[Callable[[], None]] = set()
+        """What `drain` calls first. They wait until all is put that is on its way."""
         self._waited = 0
         self._is_closed = False
         self._reset()
@@ -217,6 +219,11 @@ class Resolver:
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until all that has been put is written; whether it was so in time."""
+        for barrier in tuple(self.barriers):
+            try:
+                barrier()
+            except Exception as error:  # noqa: BLE001 - a device may raise anything; who waits for its results gets it too
+                logger.debug("%r failed: %s", barrier, error)
         if not self._pending:
             return True
         done = threading.Event()
