@@ -34,6 +34,7 @@ LAYERS = [
         "tracelet.core.sidecar_main",
         "tracelet.core.sync",
         "tracelet.core.planning",
+        "tracelet.core.foreseeing",
         "tracelet.core.verify",
     },
     {"tracelet.backends", "tracelet.collectors", "tracelet.processors", "tracelet.testing"},

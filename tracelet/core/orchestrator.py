@@ -364,12 +364,13 @@ class DataFlowOrchestrator:
             is_live=self._is_live,
         )
 
-    def chain(self, backend: str) -> ProcessorChain:
-        """The processors in front of a backend, started, for a look at what they do; nothing that they say is kept."""
-        sink = PluginSink(_unheard, _unheard)
-        chain = ProcessorChain(self._processors_of(backend), backend, sink)
-        chain.start(facts_of(self._run, backend))
-        return chain
+    def steps(self, backend: str) -> list[ProcessorChain]:
+        """The processors in front of a backend one by one, for a look at what they do; what they say is not kept."""
+        sink, facts = PluginSink(_unheard, _unheard), facts_of(self._run, backend)
+        chains = [ProcessorChain([managed], backend, sink) for managed in self._processors_of(backend)]
+        for chain in chains:
+            chain.start(facts)
+        return chains
 
     def _processors_of(self, backend: str) -> list[ManagedPlugin]:
         """New processors for one backend: those of the settings, then copies of those that are registered."""

@@ -1,20 +1,23 @@
 """What a backend would not hold of a run as it was logged: told before anything is sent, without a connection.
 
 Called on the thread of whoever asks. Scalars are asked for by series and kind of value, not one by one, so that ten
-million points take no longer than their reading.
+million points take no longer than their reading; where there are processors, each of them sees every record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from tracelet.core.changes import Change, ChangeKind
+from tracelet.core.foreseeing import Foreseen
 from tracelet.core.plugins import BackendPlugin
 from tracelet.core.records import MetricData, MetricType
 from tracelet.core.sync import make_orchestrator
+from tracelet.journal.directory import RunDirectory
 from tracelet.journal.load import Run
 from tracelet.settings import TraceletSettings
 
@@ -57,13 +60,21 @@ def plan_run(path: Path, backend: str, settings: TraceletSettings) -> list[Plann
     plugin = plugins.load(backend).plugin
     assert isinstance(plugin, BackendPlugin)
     found: dict[tuple[ChangeKind, str], PlannedChange] = {}
-    for record, count in _examples(run):
+    steps = orchestrator.steps(backend)
+    foreseen = Foreseen(RunDirectory.open(path), steps)
+    for record, count in _grouped(foreseen) if steps else _examples(run):
         for change in plugin.plan(record):
-            planned = found.setdefault((change.kind, change.why), PlannedChange(change.kind, change.why))
-            planned.records += count
-            planned.names.setdefault(record.name, change.becomes)
+            _add(found, record.name, change, count)
+    for name, change, count in foreseen.changes():
+        _add(found, name, change, count)
     worst_first = list(reversed(ChangeKind))
     return sorted(found.values(), key=lambda planned: (worst_first.index(planned.kind), -planned.records))
+
+
+def _add(found: dict[tuple[ChangeKind, str], PlannedChange], name: str, change: Change, count: int) -> None:
+    planned = found.setdefault((change.kind, change.why), PlannedChange(change.kind, change.why))
+    planned.records += count
+    planned.names.setdefault(name, change.becomes)
 
 
 def changes_of(plugin: BackendPlugin, record: MetricData) -> dict[ChangeKind, Change]:
@@ -82,6 +93,19 @@ def _examples(run: Run) -> Iterator[tuple[MetricData, int]]:
                     yield MetricData(name, value, kind, step, float(series.times_s[chosen[0]])), len(chosen)
     for record in run.records(*_OTHERS):
         yield record, 1
+
+
+def _grouped(records: Iterable[MetricData]) -> Iterator[tuple[MetricData, int]]:
+    """The same of records that come one by one."""
+    scalars: dict[tuple[str, MetricType, str], tuple[MetricData, int]] = {}
+    for record in records:
+        if record.type in _SCALARS:
+            kind = "finite" if math.isfinite(record.value) else str(record.value)
+            first, count = scalars.get((record.name, record.type, kind), (record, 0))
+            scalars[record.name, record.type, kind] = first, count + 1
+        else:
+            yield record, 1
+    yield from scalars.values()
 
 
 def kinds_of_values(values: NDArray[np.float64]) -> list[NDArray[np.intp]]:

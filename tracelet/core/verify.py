@@ -1,22 +1,25 @@
 """Compares what a tracker holds with what was logged, series by series, and sends what is missing.
 
 Called on the thread of whoever asks; the backend runs on one thread of its own. A point is the same where its step and
-its value are; a value that the tracker can't hold is compared as far as the backend's `plan` says.
+its value are; a value that the tracker can't hold is compared as far as the backend's `plan` says. What processors
+leave out is no gap: what should be there is what comes out of them.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, final
+from typing import Any, NamedTuple, Protocol, TypeVar, final
 
 from tracelet.core.changes import ChangeKind, StoredPoint
+from tracelet.core.foreseeing import Foreseen
 from tracelet.core.orchestrator import facts_of
 from tracelet.core.planning import changes_of, kinds_of_values
 from tracelet.core.plugins import BackendPlugin, ManagedPlugin
@@ -84,7 +87,9 @@ def verify_run(path: Path, backend: str, settings: TraceletSettings, *, repair: 
     orchestrator.check()
     managed = plugins.load(backend)
     with _connected(run, managed) as on_worker:
-        check = _Check(Run(path), managed, on_worker)
+        steps = orchestrator.steps(backend)
+        recorded = _Foreseen(Foreseen(run, steps)) if steps else _Recorded(Run(path))
+        check = _Check(recorded, managed, on_worker)
         return [check.series(name, kind, repair) for name, kind in check.all_series()]
 
 
@@ -126,13 +131,64 @@ class _Expected(NamedTuple):
     value: float | str | None
 
 
+class _Points(Protocol):
+    """The points that a tracker should hold, if it had no limits."""
+
+    def names(self, kind: MetricType) -> Iterable[str]:
+        """The series of a type."""
+
+    def by_kind_of_value(self, name: str, kind: MetricType) -> Iterator[Iterable[MetricData]]:
+        """The points of a series: the finite ones, the NaN, and the two infinities."""
+
+
+@final
+class _Recorded:
+    """The points as they were logged."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def names(self, kind: MetricType) -> Iterable[str]:
+        return self._run.names(kind)
+
+    def by_kind_of_value(self, name: str, kind: MetricType) -> Iterator[Iterable[MetricData]]:
+        series = self._run.series(name)
+        for chosen in kinds_of_values(series.values):
+            yield (
+                MetricData(name, float(value), kind, int(step), float(time_s))
+                for value, step, time_s in zip(
+                    series.values[chosen], series.steps[chosen], series.times_s[chosen], strict=True
+                )
+            )
+
+
+@final
+class _Foreseen:
+    """The points as the processors in front of the tracker make them."""
+
+    def __init__(self, records: Iterable[MetricData]) -> None:
+        self._series: dict[tuple[str, MetricType], list[MetricData]] = defaultdict(list)
+        for record in records:
+            if record.type in (MetricType.SCALAR, MetricType.SYSTEM):
+                self._series[record.name, record.type].append(record)
+
+    def names(self, kind: MetricType) -> Iterable[str]:
+        return sorted(name for name, found in self._series if found is kind)
+
+    def by_kind_of_value(self, name: str, kind: MetricType) -> Iterator[Iterable[MetricData]]:
+        kinds: dict[str, list[MetricData]] = defaultdict(list)
+        for record in self._series[name, kind]:
+            kinds["finite" if math.isfinite(record.value) else str(record.value)].append(record)
+        yield from kinds.values()
+
+
 @final
 class _Check:
     """The comparison of one run with one tracker."""
 
-    def __init__(self, run: Run, managed: ManagedPlugin, on_worker: OnWorker[Any]) -> None:
+    def __init__(self, recorded: _Points, managed: ManagedPlugin, on_worker: OnWorker[Any]) -> None:
         assert isinstance(managed.plugin, BackendPlugin)
-        self._run = run
+        self._points = recorded
         self._name = managed.name
         self._backend = managed.plugin
         self._stores_once = "idempotent" in managed.metadata.capabilities
@@ -142,7 +198,7 @@ class _Check:
     def all_series(self) -> Iterator[tuple[str, MetricType]]:
         """Names and types."""
         for kind in (MetricType.SCALAR, MetricType.SYSTEM):
-            yield from ((name, kind) for name in self._run.names(kind))
+            yield from ((name, kind) for name in self._points.names(kind))
 
     def series(self, name: str, kind: MetricType, repair: bool) -> SeriesCheck:
         """Compare one, and send what is missing."""
@@ -176,19 +232,16 @@ class _Check:
 
     def _recorded(self, name: str, kind: MetricType) -> list[_Expected]:
         """The points that the tracker should hold."""
-        series = self._run.series(name)
         points: dict[Hashable, _Expected] = {}
-        for chosen in kinds_of_values(series.values):
-            kinds: dict[ChangeKind, Any] = {}
-            for count, index in enumerate(chosen):
-                value, step = float(series.values[index]), int(series.steps[index])
-                time_s = float(series.times_s[index])
-                record = MetricData(name, value, kind, step, time_s)
-                kinds = kinds if count else changes_of(self._backend, record)
+        index = itertools.count()
+        for records in self._points.by_kind_of_value(name, kind):
+            kinds: dict[ChangeKind, Any] | None = None
+            for record in records:
+                kinds = changes_of(self._backend, record) if kinds is None else kinds
                 if ChangeKind.DROPPED in kinds:
                     break
-                expected = _Expected(record, None if ChangeKind.CHANGED in kinds else _comparable(value))
-                points[self._identity(expected, int(index))] = expected
+                expected = _Expected(record, None if ChangeKind.CHANGED in kinds else _comparable(record.value))
+                points[self._identity(expected, next(index))] = expected
         return list(points.values())
 
 

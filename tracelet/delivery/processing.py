@@ -78,6 +78,12 @@ class ProcessorChain:
         self._sink = sink
         self._running: list[tuple[ManagedPlugin, ProcessorPlugin]] = []
 
+    @property
+    def description(self) -> str:
+        """What stands in it, in words."""
+        found = (managed.metadata for managed in self._processors)
+        return "; ".join(f"the processor {one.name!r}: {one.description or 'changes records'}" for one in found)
+
     def start(self, facts: Mapping[str, Any]) -> None:
         """Initialise and start all of them."""
         for managed in self._processors:
