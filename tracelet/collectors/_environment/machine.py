@@ -98,11 +98,10 @@ def platform_facts() -> Iterator[tuple[str, Any]]:
 
 
 def command_facts(program: str | None) -> Iterator[tuple[str, Any]]:
-    """The command line, the script, the working directory, the process."""
+    """The command line, the script, the working directory."""
     yield "command", shlex.join(clean_arguments(sys.orig_argv))
     yield "program", program
     yield "working_directory", os.getcwd()
-    yield "pid", os.getpid()
 
 
 def variable_facts(patterns: Iterable[str], environment: Mapping[str, str]) -> Iterator[tuple[str, Any]]:

@@ -55,11 +55,12 @@ class MachineProbe:
 
     def _counters(self) -> dict[str, float]:
         counters = {}
-        disks = self._psutil.disk_io_counters()
+        # Not `nowrap`: its state belongs to the whole process, and `Rates` knows of counters that went back.
+        disks = self._psutil.disk_io_counters(nowrap=False)
         if disks is not None:  # A container may see none.
             counters["disk/read_bytes_per_s"] = disks.read_bytes
             counters["disk/written_bytes_per_s"] = disks.write_bytes
-        cards = self._psutil.net_io_counters(pernic=True)
+        cards = self._psutil.net_io_counters(pernic=True, nowrap=False)
         outside = [card for name, card in cards.items() if not name.startswith("lo")]
         counters["network/received_bytes_per_s"] = sum(card.bytes_recv for card in outside)
         counters["network/sent_bytes_per_s"] = sum(card.bytes_sent for card in outside)

@@ -99,13 +99,14 @@ class ProcessProbe:
     def _children(self, pid: int, *, is_root: bool) -> list[int]:
         """Each thread has a list of the children that it made."""
         children: list[int] = []
-        tasks = self._proc / str(pid) / "task"
+        tasks = f"{self._proc}/{pid}/task"  # No `Path`: it is ten times as slow, which counts for a hundred threads.
         try:
             for task in os.listdir(tasks):
-                children += map(int, (tasks / task / "children").read_bytes().split())
+                with open(f"{tasks}/{task}/children", "rb") as file:
+                    children += map(int, file.read().split())
         except (FileNotFoundError, ProcessLookupError):
             # A thread or a process has ended just now, unless the kernel has no such lists.
-            if is_root and not (tasks / str(pid) / "children").exists():
+            if is_root and not os.path.exists(f"{tasks}/{pid}/children"):
                 raise
         return children
 
