@@ -3,7 +3,7 @@
 The trainer calls, on the training thread and in every process of the training, in this order:
     `on_init_end`         as the trainer is made; nothing is written
     `on_train_begin`      the run begins, or goes on
-    `on_optimizer_step`, `on_step_end`, `on_log`    each step; each `logging_steps`
+    `on_pre_optimizer_step`, `on_step_end`, `on_log`    each step; each `logging_steps`
     `on_log`, `on_evaluate`, `on_save`              after an evaluation; after a checkpoint
     `on_train_end`        then maybe `on_log` and `on_predict` once more: the run takes them in
 
@@ -21,9 +21,10 @@ from transformers import TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from tracelet.core.experiment import Backends, Experiment, Resume
-from tracelet.errors import TraceletError, UsageError
+from tracelet.errors import TraceletError
 from tracelet_hf.events import Link, SafeCallback, safely, saved_in
-from tracelet_hf.models import LOG_MODEL, LogModel
+from tracelet_hf.models import LogModel
+from tracelet_hf.progress import Progress
 from tracelet_hf.recording import Recording
 from tracelet_hf.session import Session
 
@@ -52,6 +53,7 @@ class TraceletCallback(SafeCallback, ExportableState):
         log_model: LogModel = False,
         all_ranks: bool = False,
         true_loss: bool = False,
+        grad_norms: bool = False,
         peak_flops_per_s: float | None = None,
     ) -> None:
         """Prepare a callback; nothing is written before the first training or evaluation.
@@ -76,25 +78,23 @@ class TraceletCallback(SafeCallback, ExportableState):
                 the others stand under `rank/1/` and so on.
             true_loss: Whether the loss of every step is recorded as the model computed it, as `train/true_loss`, also
                 where `logging_nan_inf_filter` hides it. Costs some 3 µs a forward pass, and never waits for the device.
+            grad_norms: Whether the norm of the gradient of each of the optimizer's groups is recorded, after clipping,
+                as `grad_norm/group_0` and so on. Costs the device a pass over the gradients each step.
             peak_flops_per_s: What one device can do, for `throughput/mfu`. None: what is known of GPUs by their names.
 
         Raises:
             InvalidNameError: A name is no string.
             SettingsError: A setting is wrong.
-            UsageError: `resume` or `log_model` is none of the above, or `experiment` comes with arguments that describe
-                another one.
+            UsageError: `resume` or `log_model` is none of the above, or `experiment` does not come alone.
         """
         options = {
             "name": name, "backend": backend, "config": config, "tags": tags, "project": project, "run_id": run_id,
             "resume": resume, "dir": dir, "collectors": collectors, "rank": 0 if all_ranks else None,
         }  # fmt: skip
-        if experiment is not None and any(value is not None for key, value in options.items() if key != "rank"):
-            raise UsageError("TraceletCallback(experiment=…) records into that one: give the rest to Experiment()")
-        if log_model not in LOG_MODEL:
-            raise UsageError(f"log_model is one of {', '.join(map(repr, LOG_MODEL))}, not {log_model!r}")
         super().__init__()
         recording = Recording(options, experiment, all_ranks=all_ranks)
-        self._session = Session(recording, log_model, peak_flops_per_s, true_loss=true_loss)
+        progress = Progress(peak_flops_per_s, grad_norms=grad_norms)
+        self._session = Session(recording, progress, log_model, true_loss=true_loss)
         self.place: int | None = None
         """Which one of its trainer's `TraceletCallback`s it is."""
         self.saved: Mapping[str, Any] | None = None
@@ -158,19 +158,19 @@ class TraceletCallback(SafeCallback, ExportableState):
 
     # The next three come each step, and do by hand what `safely` does: the training has pushed all code out of the
     # processor's caches, and then each further call costs 5 µs.
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        """Note the learning rates, where there are several."""
-        if self._session.progress.has_rates:
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Note what differs between the optimizer's groups."""
+        if self._session.progress.watches_groups:
             try:
-                self._session.progress.optimizer_stepped(given["optimizer"])
+                self._session.progress.optimizer_steps(given["optimizer"])
             except Exception as error:  # noqa: BLE001 - as in `safely`
-                self.report("on_optimizer_step", error)
+                self.report("on_pre_optimizer_step", error)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Note the time, the loss where it is watched, and a new best value."""
         try:
             if self._session.recording.has_begun:
-                self._session.step_ended(state)
+                self._session.step_ended(state, control)
         except Exception as error:  # noqa: BLE001 - as in `safely`
             self.report("on_step_end", error)
 

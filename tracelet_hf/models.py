@@ -21,6 +21,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from tracelet.core.experiment import Experiment
 from tracelet.core.records import MetricData, MetricType
 from tracelet.delivery.marks import JournalMark
+from tracelet.errors import UsageError
 from tracelet.utils.names import safe_directory_name
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,13 @@ class Models:
     """See the module docstring."""
 
     def __init__(self, log_model: LogModel) -> None:
-        """Make one that keeps nothing yet."""
+        """Make one that keeps nothing yet.
+
+        Raises:
+            UsageError: `log_model` is none of `LOG_MODEL`.
+        """
+        if log_model not in LOG_MODEL:
+            raise UsageError(f"log_model is one of {', '.join(map(repr, LOG_MODEL))}, not {log_model!r}")
         self._log_model = log_model
         self.kept: dict[str, str] = {}
         """The artifacts that the trainer still has, and where."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from math import isfinite, isinf
 from typing import Any, Final, final
 
+from torch.nn.utils import get_total_norm
 from transformers import TrainerState, TrainingArguments
 
 from tracelet.utils.throughput import Throughput, peak_flops_per_s
@@ -19,6 +20,7 @@ from tracelet_hf.naming import EPOCH, series_name, series_of, stage_prefix
 logger = logging.getLogger(__name__)
 
 _FILTERED: Final = " This loss has the mean of earlier ones where it was not finite: logging_nan_inf_filter is on."
+_NOT_SEEN: Final = " It may have begun at a step since the last log: true_loss=True names it."
 _MOST_NAMES: Final = 10_000  # Some make a new one each step.
 _FLOPS_PER_TOKEN: Final = 6  # And parameter: how Hugging Face counts `total_flos`.
 
@@ -27,43 +29,58 @@ _FLOPS_PER_TOKEN: Final = 6  # And parameter: how Hugging Face counts `total_flo
 class Progress:
     """See the module docstring."""
 
-    def __init__(self, peak_flops_per_s: float | None) -> None:
-        """Make one; `peak_flops_per_s` is what one device can do, None to go by its name."""
+    def __init__(self, peak_flops_per_s: float | None, *, grad_norms: bool) -> None:
+        """Make one.
+
+        Args:
+            peak_flops_per_s: What one device can do. None: to go by its name.
+            grad_norms: Whether the norm of each group's gradient is wanted.
+        """
         self._peak_flops_per_s = peak_flops_per_s
+        self._grad_norms = grad_norms
         self._peak_of_all: float | None = None  # Devices together.
         self.throughput = Throughput()
         """Is told of the ends of steps, evaluations and checkpoints."""
         self._samples_per_step = 0
         self._flops_per_token = 0
         self._names: dict[str, str] = {}  # Of the series of a training's log, by key.
-        self._groups: list[str] = []
-        self.has_rates = False
-        """Whether the optimizer's groups have several learning rates."""
-        self._rates: dict[str, float] = {}
+        self._groups: list[str] = []  # Names of the optimizer's.
+        self._has_rates = False  # Whether they have several learning rates.
+        self.watches_groups = False
+        """Whether `optimizer_steps` has something to do."""
+        self._of_groups: dict[str, Any] = {}  # Series and their values at this step; on the device, maybe.
         self._epoch_step: int | None = None
         self._best: float | None = None
         self._best_name = "best/eval/loss"
         self._evaluated_step = 0
+        self._nonfinite_step = -1  # The last one that was found by the true loss.
         self._has_warned = False
 
     def begin(self, args: TrainingArguments, state: TrainerState, model: Any, optimizer: Any) -> None:
         """A training begins."""
         self.throughput.begin(state.global_step, state.total_flos)
-        self._epoch_step, self._best, self._rates = None, state.best_metric, {}
+        self._epoch_step, self._best, self._of_groups = None, state.best_metric, {}
+        self._nonfinite_step = -1
         count = getattr(model, "num_parameters", None)
         self._flops_per_token = 0 if count is None else _FLOPS_PER_TOKEN * count(exclude_embeddings=True)
         groups = [] if optimizer is None else optimizer.param_groups
-        self._groups = [f"lr/{group.get('name', f'group_{place}')}" for place, group in enumerate(groups)]
-        self.has_rates = len({float(group.get("initial_lr", group["lr"])) for group in groups}) > 1
+        self._groups = [str(group.get("name", f"group_{place}")) for place, group in enumerate(groups)]
+        self._has_rates = len({float(group.get("initial_lr", group["lr"])) for group in groups}) > 1
+        self.watches_groups = self._has_rates or (self._grad_norms and bool(groups))
         batch = state.train_batch_size or args.train_batch_size
         self._samples_per_step = batch * args.gradient_accumulation_steps * args.world_size
         peak = self._peak_flops_per_s or _peak_of(args)
         self._peak_of_all = None if peak is None else peak * args.world_size * max(1, args.n_gpu)
 
-    def optimizer_stepped(self, optimizer: Any) -> None:
-        """Note the learning rates of the step: the scheduler changes them before the log."""
-        rates = (group["lr"] for group in optimizer.param_groups)
-        self._rates = {name: rate for name, rate in zip(self._groups, rates, strict=False) if type(rate) is float}
+    def optimizer_steps(self, optimizer: Any) -> None:
+        """Note the learning rates of the step, which the scheduler changes before the log, and the gradients' norms."""
+        groups = list(zip(self._groups, optimizer.param_groups, strict=False))
+        if self._has_rates:
+            self._of_groups = {f"lr/{name}": group["lr"] for name, group in groups}
+        if self._grad_norms:
+            for name, group in groups:
+                grads = [weight.grad for weight in group["params"] if weight.grad is not None]
+                self._of_groups[f"grad_norm/{name}"] = get_total_norm(grads)
 
     def evaluated(self, state: TrainerState) -> None:
         """An evaluation has ended."""
@@ -78,13 +95,15 @@ class Progress:
             for key, value in logs.items():
                 values[names[key] if key in names else self._new_name(key)] = value
             self._add_speed(values, step, state.total_flos)
-            if self._rates:
-                values |= self._rates
+            if self._of_groups:
+                values |= {name: float(value) for name, value in self._of_groups.items()}
             loss, norm = logs["loss"], logs.get("grad_norm")
             if (type(loss) is float and not isfinite(loss)) or (type(norm) is float and not isfinite(norm)):
-                values["train/nonfinite"] = 1.0
+                if step != self._nonfinite_step:
+                    values["train/nonfinite"] = 1.0
+                filtered, not_seen = args.logging_nan_inf_filter, state.logging_steps != 1
                 what = f"the loss is {loss} and the gradient's norm {norm}."
-                self._warn(step, what + (_FILTERED if args.logging_nan_inf_filter else ""))
+                self._warn(step, what + (_FILTERED if filtered else "") + (_NOT_SEEN if not_seen else ""))
         else:
             values = self._of_evaluation(logs, args)
         if self._epoch_step == step:
@@ -111,6 +130,7 @@ class Progress:
         """The series of the loss of a step as the model computed it."""
         if isfinite(loss):
             return {"train/true_loss": loss}
+        self._nonfinite_step = step
         self._warn(step, f"the model's loss was {loss}.")
         return {"train/true_loss": loss, "train/nonfinite": 1.0}
 

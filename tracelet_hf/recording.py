@@ -19,7 +19,7 @@ from transformers import TrainerState, TrainingArguments
 
 from tracelet.core.experiment import Experiment
 from tracelet.core.records import REWIND_NAME, SEGMENT_NAME, MetricData, MetricType
-from tracelet.errors import ExperimentStateError, JournalError, TraceletError
+from tracelet.errors import ExperimentStateError, JournalError, TraceletError, UsageError
 from tracelet.journal.format import IDENTITY_FILE
 from tracelet.settings import TraceletSettings
 from tracelet_hf.exit import INTERRUPTED, ExitGuard
@@ -42,8 +42,10 @@ class Recording:
             all_ranks: Whether every process of the training records, and not the first alone.
 
         Raises:
-            TraceletError: As `Experiment`.
+            TraceletError: As `Experiment`; or `experiment` comes with options of another one.
         """
+        if experiment is not None and any(value is not None for key, value in options.items() if key != "rank"):
+            raise UsageError("TraceletCallback(experiment=…) records into that one: give the rest to Experiment()")
         self._options = dict(options)
         self._is_given = experiment is not None
         self._base = experiment or self._made()

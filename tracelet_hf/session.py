@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, final
 
-from transformers import TrainerState, TrainingArguments
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from tracelet.utils.losses import LossWatch
 from tracelet_hf.card import link_card
@@ -22,12 +22,10 @@ from tracelet_hf.recording import Recording
 class Session:
     """The recording of a trainer, with all that belongs to it. See the module docstring."""
 
-    def __init__(
-        self, recording: Recording, log_model: LogModel, peak_flops_per_s: float | None, *, true_loss: bool
-    ) -> None:
+    def __init__(self, recording: Recording, progress: Progress, log_model: LogModel, *, true_loss: bool) -> None:
         """Make one that has recorded nothing yet."""
         self.recording = recording
-        self.progress = Progress(peak_flops_per_s)
+        self.progress = progress
         self._models = Models(log_model)
         self._losses = LossWatch() if true_loss else None
 
@@ -64,9 +62,10 @@ class Session:
         if self._losses is not None:
             self._losses.attach(model)
 
-    def step_ended(self, state: TrainerState) -> None:
+    def step_ended(self, state: TrainerState, control: TrainerControl) -> None:
         """A step has ended, and its log and evaluation are to come."""
-        self.progress.throughput.step_ended()
+        if not control.should_log:  # The log notes the time.
+            self.progress.throughput.step_ended()
         if self._losses is not None:
             self._losses.step_ended(state.global_step)
         if state.best_metric is not None:
@@ -78,10 +77,10 @@ class Session:
 
     def log(self, args: TrainingArguments, state: TrainerState, logs: Mapping[str, Any]) -> None:
         """Record what the trainer logs, and what is known besides."""
-        self.recording.log(self.progress.values(logs, args, state), state.global_step)
         if self._losses is not None and "loss" in logs:
             for step, loss in self._losses.read():
                 self.recording.log(self.progress.true_loss(step, loss), step)
+        self.recording.log(self.progress.values(logs, args, state), state.global_step)
 
     def evaluated(self, state: TrainerState) -> None:
         """An evaluation has ended; the trainer has not compared it with the best one yet."""

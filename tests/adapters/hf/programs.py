@@ -21,6 +21,11 @@ def run(command: Sequence[str | Path], expected: int | None = 0) -> str:
     return done.stdout + done.stderr
 
 
-def python(run_id: str, plans: Sequence[str], expected: int | None = 0, launcher: Sequence[str] = ()) -> str:
-    """`training.py`, with these plans."""
-    return run([*launcher, HERE / "training.py", run_id, *plans], expected)
+def train(*trainings: tuple[Path, str, str], launcher: Sequence[str] = (), expected: int | None = 0) -> dict[Path, int]:
+    """How the trainings of `training.py` ended, by directory. Each is a directory, a run id, and plans."""
+    for directory, _, _ in trainings:
+        directory.mkdir(exist_ok=True)
+    arguments = [",".join([str(directory), run_id, *plans.split()]) for directory, run_id, plans in trainings]
+    lines = run([*launcher, HERE / "training.py", *arguments], expected).splitlines()
+    told = dict(line.split(" ended: ") for line in lines if " ended: " in line)
+    return {Path(directory): int(status) for directory, status in told.items()}

@@ -13,9 +13,6 @@ import tracelet
 from tests.adapters.hf.helpers import language_model, options, points, sentences, tokenizer
 from tracelet_hf import TraceletCallback
 
-# What these packages warn of in each other and in torch is not ours to mend.
-pytestmark = pytest.mark.filterwarnings("ignore")
-
 STEPS = 4
 
 
@@ -99,6 +96,7 @@ def test_group_relative_policy_optimization():
     assert {"train/reward", "train/completions/mean_length", "eval/reward"} <= set(run.names())
 
 
+@pytest.mark.filterwarnings("ignore:Importing from 'sentence_transformers:DeprecationWarning")
 def test_sentence_transformers():
     from sentence_transformers import (
         SentenceTransformer,

@@ -107,9 +107,11 @@ def test_a_second_training_keeps_its_own_checkpoints():
     assert Path(artifacts(callback)[name].value, "model.safetensors").samefile("out/checkpoint-8/model.safetensors")
 
 
-def test_only_the_best_checkpoint_is_kept():
+@pytest.mark.parametrize("save_total_limit", [None, 1])
+def test_only_the_best_checkpoint_is_kept(save_total_limit: int | None):
     callback = TraceletCallback(log_model="best")
-    made = trainer(callback, eval_dataset=reviews(8, 1), metric_for_best_model="loss", **EVALUATED)
+    limited = {**EVALUATED, "save_total_limit": save_total_limit}
+    made = trainer(callback, eval_dataset=reviews(8, 1), metric_for_best_model="loss", **limited)
     made.train()
     (name,) = there(callback)
     assert f"model/{Path(made.state.best_model_checkpoint).name}" == name

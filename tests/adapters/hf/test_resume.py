@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 import tracelet
-from tests.adapters.hf.helpers import STEPS, Fail, points, reviews, trainer
-from tests.adapters.hf.programs import python
+from tests.adapters.hf.helpers import STEPS, Fail, reviews, trainer
 from tracelet import RunStatus
 from tracelet_hf import TraceletCallback
 
@@ -22,23 +21,6 @@ EVERY_2 = {"save_strategy": "steps", "save_steps": 2}
 def broken_off(callback: TraceletCallback, step: int = 5, **changed: Any) -> None:
     with pytest.raises(RuntimeError, match="no memory"):
         trainer(callback, Fail(step, RuntimeError("no memory")), **{**EVERY_2, **changed}).train()
-
-
-@pytest.mark.parametrize("plan", ["resumes", "resumes restores"])
-def test_after_a_kill_the_run_goes_on_and_superseded_steps_are_marked(plan: str):
-    python("killed", ["killed"], expected=-9)
-    assert RunStatus.KILLED is tracelet.load_run("killed").status
-    python("killed", plan.split())
-
-    run = tracelet.load_run("killed")
-    assert ["killed"] == [path.name for path in run.path.parent.iterdir()]
-    assert RunStatus.FINISHED is run.status
-    steps = list(range(1, STEPS + 1))
-    for name in ("train/loss", "train/grad_norm", "epoch"):
-        assert [*steps[:5], *steps[4:]] == run.series(name).steps.tolist()  # Both attempts are kept.
-        assert steps == run.live(name).steps.tolist()
-    assert [(4, 4.0)] == points(run, "tracelet/rewind")
-    assert [(STEPS, 0.0)] == points(run, "after")
 
 
 def test_values_after_resuming_are_those_of_an_unbroken_training():

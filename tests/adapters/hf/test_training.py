@@ -30,9 +30,6 @@ from tracelet import RunStatus
 from tracelet.utils.throughput import Throughput
 from tracelet_hf import TraceletCallback
 
-# What transformers and PEFT warn of in each other is not ours to mend.
-pytestmark = pytest.mark.filterwarnings("default:::(transformers|peft)")
-
 
 def load(callback: TraceletCallback) -> tracelet.Run:
     return tracelet.load_run(callback.run_id)
@@ -198,6 +195,15 @@ def test_several_learning_rates_are_recorded_one_by_one():
     assert [(step, pytest.approx(0.2 / step)) for step in range(1, STEPS + 1)] == points(run, "lr/head")
 
 
+def test_the_norms_of_the_groups_gradients_are_recorded_if_wanted():
+    callback = TraceletCallback(grad_norms=True)
+    trainer(callback, max_grad_norm=0, logging_steps=2).train()  # Without clipping the norms make up that of the whole.
+    run = load(callback)
+    each = [run.series(f"grad_norm/group_{group}") for group in (0, 1)]
+    assert [[2, 4, 6, 8]] * 2 == [norms.steps.tolist() for norms in each]
+    assert run.series("train/grad_norm").values == pytest.approx((each[0].values ** 2 + each[1].values ** 2) ** 0.5)
+
+
 def test_the_best_value_is_recorded_at_its_step():
     callback = TraceletCallback()
     every = {"eval_strategy": "steps", "eval_steps": 2, "logging_steps": 5, "learning_rate": 0.01}
@@ -240,20 +246,35 @@ def test_the_true_loss_names_the_steps_that_the_filter_hides(value: float, loggi
     ]
 
 
-def test_a_gradient_that_is_not_finite_names_its_step_at_no_cost(caplog: Any):
+@pytest.mark.parametrize(
+    ("logging_steps", "true_loss", "steps", "warning"),
+    [
+        (
+            1,
+            False,
+            [5, 6, 7, 8],
+            "step 5: the loss is 0.0 and the gradient's norm nan. This loss has the mean of earlier",
+        ),
+        (4, False, [8], "It may have begun at a step since the last log: true_loss=True names it."),
+        (4, True, [5, 6, 7, 8], "step 5: the model's loss was nan."),
+    ],
+)
+def test_weights_that_are_not_finite_name_their_step(
+    logging_steps: int, true_loss: bool, steps: list[int], warning: str, caplog: Any
+):
     model = classifier()
-    callback = TraceletCallback()
+    callback = TraceletCallback(true_loss=true_loss)
 
     def poison(state: Any, **given: Any) -> None:
         if state.global_step == 4:
             model.classifier.weight.data.fill_(math.nan)
 
-    trainer(Hook("on_step_begin", poison), callback, model=model).train()
+    trainer(Hook("on_step_begin", poison), callback, model=model, logging_steps=logging_steps).train()
     run = load(callback)
-    assert [5, 6, 7, 8] == run.series("train/nonfinite").steps.tolist()
-    assert (5, 0.0) in points(run, "train/loss")
-    (message,) = [record.message for record in caplog.records if record.message.startswith("step 5")]
-    assert "the gradient's norm nan. This loss has the mean of earlier ones" in message
+    assert steps == run.series("train/nonfinite").steps.tolist()
+    assert all(math.isfinite(loss) for loss in run.series("train/loss").values)
+    (message,) = [record.message for record in caplog.records if record.message.startswith("step ")]
+    assert warning in message
 
 
 @pytest.mark.parametrize("accumulated", [1, 2])
@@ -360,8 +381,10 @@ def writers(run: tracelet.Run) -> list[dict[str, Any]]:
     return sorted((first_line(log) or {} for log in run.path.glob("*.log")), key=lambda line: line["time_ns"])
 
 
-def test_a_class_in_the_list_of_callbacks_is_enough():
-    made = Trainer(classifier(), trainer().args, train_dataset=reviews(), callbacks=[TraceletCallback])
+@pytest.mark.parametrize("given", [TraceletCallback, TraceletCallback()])
+def test_a_class_or_a_callback_that_is_added_later_is_enough(given: Any):
+    made = trainer()
+    made.add_callback(given)
     made.train()
     assert STEPS == len(tracelet.load_run("latest").series("train/loss"))
 

@@ -83,14 +83,14 @@ def test_a_fault_of_ours_is_logged_once_and_the_training_goes_on(event: str, mon
         assert 2 * STEPS == len(load(callback).series("train/loss"))
 
 
-def test_a_fault_in_the_learning_rates_is_no_fault_of_the_step(monkeypatch: Any, caplog: Any):
+def test_a_fault_in_what_is_known_of_the_groups_is_no_fault_of_the_step(monkeypatch: Any, caplog: Any):
     callback = TraceletCallback()
-    monkeypatch.setattr(Progress, "begin", lambda self, *_: setattr(self, "has_rates", True))
-    monkeypatch.setattr(Progress, "optimizer_stepped", None)  # It can't be called.
+    monkeypatch.setattr(Progress, "begin", lambda self, *_: setattr(self, "watches_groups", True))
+    monkeypatch.setattr(Progress, "optimizer_steps", None)  # It can't be called.
     trainer(callback).train()
     assert STEPS == len(load(callback).series("train/loss"))
     assert 1 == len(
-        [record for record in caplog.records if record.message.startswith("on_optimizer_step: not recorded")]
+        [record for record in caplog.records if record.message.startswith("on_pre_optimizer_step: not recorded")]
     )
 
 

@@ -1,4 +1,7 @@
-"""A training in a program of its own: python training.py RUN_ID PLAN...
+"""Trainings, each in a process of its own: python training.py DIRECTORY,RUN_ID,PLAN…  DIRECTORY,RUN_ID,PLAN…
+
+The packages are imported once; for each argument this process forks one that trains in the directory and ends as any
+program does, and prints how. With `torchrun` there is one argument, and nothing is forked.
 
 A PLAN of `killed` ends after step 5 with a kill, after checkpoints of steps 2 and 4; `fails` raises in step 3,
 `handled` does so and goes on; `interrupted` gets a Ctrl-C; `resumes` goes on from the last checkpoint; `restores` has
@@ -29,8 +32,16 @@ class Signal(TrainerCallback):
 
 
 if __name__ == "__main__":
-    run_id, *plans = sys.argv[1:]
     torch.set_num_threads(1)
+    for argument in sys.argv[1:]:
+        directory, run_id, *plans = argument.split(",")
+        child = 0 if "RANK" in os.environ else os.fork()
+        if child == 0:
+            break
+        print(directory, "ended:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    else:
+        sys.exit()
+    os.chdir(directory)
     others = {
         "killed": Signal(5, signal.SIGKILL),
         "interrupted": Signal(3, signal.SIGINT),
