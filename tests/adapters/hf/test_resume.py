@@ -58,6 +58,16 @@ def test_the_users_own_handle_stays_alive_and_shows_the_run(restored: bool):
     assert 1 == len(list(run.path.parent.iterdir()))
 
 
+def test_a_callback_that_is_added_later_and_replaced_goes_on_with_the_run():
+    first = TraceletCallback(project="p")
+    broken_off(first)
+    made = trainer(**EVERY_2, restore_callback_states_from_checkpoint=True)
+    made.add_callback(TraceletCallback())
+    made.train(resume_from_checkpoint=True)
+    run = tracelet.load_run(first.run_id)
+    assert list(range(1, STEPS + 1)) == run.live("train/loss").steps.tolist()
+
+
 @pytest.mark.parametrize("restored", [False, True])
 def test_several_callbacks_resume_each_its_own_run(restored: bool):
     first = [TraceletCallback(project=name) for name in "ab"]

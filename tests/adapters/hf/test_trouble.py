@@ -32,6 +32,11 @@ def test_an_unknown_backend_raises_before_any_training():
     assert 0 == made.state.global_step
 
 
+def test_an_unknown_backend_does_not_stop_an_evaluation_alone(caplog: Any):
+    assert "eval_loss" in trainer(TraceletCallback(backend="mlfow"), eval_dataset=reviews(8, 1)).evaluate()
+    assert any("mlfow" in record.message for record in caplog.records)
+
+
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [
