@@ -76,6 +76,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[tracelet.Run, Path]:
     theirs.write_text(text.replace(OURS, THEIRS))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
+        patch.setenv("TRACELET_COLLECTORS", "")
         for program, log_dir in ((SCRIPT, "runs/ours"), (theirs, "runs/theirs")):
             patch.setattr(sys, "argv", [os.fspath(program), log_dir])
             runpy.run_path(os.fspath(program), run_name="__main__")

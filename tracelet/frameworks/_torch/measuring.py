@@ -10,6 +10,7 @@ import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from tracelet.utils.pending import Pending, bring
@@ -42,6 +43,9 @@ class Parameters:
             for group in optimizer.param_groups
         ]
         self.all: list[Tensor] = [parameter for _, found in self._groups for parameter in found]
+        self.gradients: list[Tensor] = [parameter.grad for parameter in self.all]  # type: ignore[misc]  # None is out.
+        self.scale: Tensor | None = vars(optimizer).get("grad_scale")
+        """What the gradients are too large by: a `GradScaler` leaves it to a fused optimizer to divide by it."""
 
     def named(self) -> Iterable[tuple[str, Tensor]]:
         """With their names; one that no model names is called by its place."""
@@ -92,28 +96,32 @@ class Measurement:
                 self.add(f"lr/{group_name(group, place)}", group["lr"])
 
     def add_norms(
-        self, kind: str, tensors: Sequence[Tensor], places: Mapping[str, Sequence[int]], scale: Tensor | None = None
+        self,
+        kinds: Mapping[str, Sequence[Tensor]],
+        places: Mapping[str, Sequence[int]],
+        scales: Mapping[str, Tensor | None] = MappingProxyType({}),
     ) -> None:
-        """Take the norm over all tensors, and over those at some places.
+        """Take norms over tensors: over all of each kind, and over those at some places.
 
         Args:
-            kind: `grad_norm`, `param_norm` or `update_norm`.
-            tensors: Any; there may be none.
-            places: Name and places in `tensors`.
-            scale: What the tensors are too large by.
+            kinds: `grad_norm`, `param_norm` or `update_norm`, and the tensors.
+            places: Name and places in the tensors of each kind.
+            scales: What the tensors of a kind are too large by.
         """
-        if not tensors:
-            return
-        scaled_at = None
-        if scale is not None:
-            scaled_at = len(self._tensors)
-            self._tensors.append(scale.detach().reshape(()))
         begin = len(self._tensors)
-        self._tensors += norms(tensors)
-        self._made[f"train/{kind}"] = functools.partial(_norm, slice(begin, len(self._tensors)), scaled_at)
-        for name, found in places.items():
-            shifted = tuple(begin + place for place in found)
-            self._made[f"{kind}/{name}"] = functools.partial(_norm_at, shifted, scaled_at)
+        self._tensors += norms([tensor for tensors in kinds.values() for tensor in tensors])
+        for kind, tensors in kinds.items():
+            end = begin + len(tensors)
+            scaled_at = None
+            if (scale := scales.get(kind)) is not None:
+                scaled_at = len(self._tensors)
+                self._tensors.append(scale.detach().reshape(()))
+            if tensors:
+                self._made[f"train/{kind}"] = functools.partial(_norm, slice(begin, end), scaled_at)
+            for name, found in places.items():
+                shifted = tuple(begin + place for place in found)
+                self._made[f"{kind}/{name}"] = functools.partial(_norm_at, shifted, scaled_at)
+            begin = end
 
     def result(self, prefix: str) -> dict[str, float | Pending[float]]:
         """The numbers, each under its name with the prefix."""
@@ -131,11 +139,12 @@ def norms(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The norm of each: one launch for many on a GPU. Halves are summed as float32: float16 ends at 65,504."""
     import torch
 
-    here = [local(tensor) for tensor in tensors]
-    halves = [place for place, tensor in enumerate(here) if tensor.dtype.itemsize <= 2]
-    if not halves:
-        return list(torch._foreach_norm(here))  # noqa: SLF001 - as in torch's own clipping; the public one gives a sum
-    if len(halves) == len(here):
+    plain, strided = (torch.Tensor, torch.nn.Parameter), torch.strided
+    here = [tensor if type(tensor) in plain and tensor.layout is strided else local(tensor) for tensor in tensors]
+    halves = [dtype.itemsize <= 2 for dtype in {tensor.dtype for tensor in here}]
+    if not any(halves):
+        return list(torch._foreach_norm(here)) if here else []  # noqa: SLF001 - as in torch's own clipping of gradients
+    if all(halves):
         return list(torch._foreach_norm(here, 2, torch.float32))  # noqa: SLF001 - as above
     return [torch.linalg.vector_norm(tensor.float() if tensor.dtype.itemsize <= 2 else tensor) for tensor in here]
 

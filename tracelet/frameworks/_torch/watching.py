@@ -137,18 +137,15 @@ class OptimizerWatch:
         now = self._now = _Step()
         try:
             options = self._options
-            if not self._output.is_open() or _is_capturing():
+            if not self._output.is_open():
                 return
             if self.step % options.every == 0:
                 now.measurement = Measurement()
             if options.histograms_every is not None and self.step % options.histograms_every == 0:
                 now.histograms = []
-            if not now.is_watched:
-                return
-            if not (len(args) > 1 and args[1] is not None) and kwargs.get("closure") is None:
-                self._take_gradients(now, optimizer)
-            if options.update_norm and now.measurement is not None:
-                self._keep(now, optimizer)
+            # Not after the step: some optimizers compute in the gradients. With a closure, they are computed in it.
+            if now.is_watched and not (len(args) > 1 and args[1] is not None) and kwargs.get("closure") is None:
+                self._take(now, optimizer)
         except Exception as error:  # noqa: BLE001 - as in `detach`
             self._report(error)
 
@@ -170,53 +167,39 @@ class OptimizerWatch:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _take_gradients(self, now: _Step, optimizer: Optimizer) -> None:
-        """Before the step: some optimizers compute in the gradients. With a closure, after it: it computes them."""
+    def _take(self, now: _Step, optimizer: Optimizer) -> None:
         import torch
 
+        parameters = now.parameters = Parameters(optimizer, self._names)
         with torch.no_grad():
-            now.parameters = Parameters(optimizer, self._names)
-            scale = vars(optimizer).get("grad_scale")  # A GradScaler leaves it to a fused optimizer to divide by it.
             if now.measurement is not None:
-                gradients = [parameter.grad for parameter in now.parameters.all if parameter.grad is not None]
-                now.measurement.add_norms("grad_norm", gradients, self._places(now.parameters), scale)
+                kinds = {"grad_norm": parameters.gradients, "param_norm": parameters.all}
+                now.measurement.add_norms(kinds, self._places(parameters), {"grad_norm": parameters.scale})
+                now.measurement.add_learning_rates(optimizer)
+                if self._options.update_norm:
+                    now.before = [parameter.clone() for parameter in parameters.all]
+                if self._options.scaler is not None:
+                    scale = self._options.scaler._get_scale_async()  # noqa: SLF001 - the public one waits for the device
+                    if scale is not None:
+                        now.measurement.add("train/loss_scale", scale)
             if now.histograms is not None:
-                for name, parameter in now.parameters.named():
-                    if parameter.grad is not None:
-                        now.histograms.append((f"gradients/{name}", *histograms.take(parameter.grad, scale)))
-
-    def _keep(self, now: _Step, optimizer: Optimizer) -> None:
-        import torch
-
-        with torch.no_grad():
-            now.parameters = now.parameters or Parameters(optimizer, self._names)
-            now.before = [parameter.detach().clone() for parameter in now.parameters.all]
+                for (name, parameter), gradient in zip(parameters.named(), parameters.gradients, strict=True):
+                    now.histograms.append((f"gradients/{name}", *histograms.take(gradient, parameters.scale)))
+                    now.histograms.append((f"parameters/{name}", *histograms.take(parameter)))
 
     def _finish(self, now: _Step, optimizer: Optimizer, step: int) -> None:
         import torch
 
         if now.parameters is None:
-            self._take_gradients(now, optimizer)
-        parameters = now.parameters
-        assert parameters is not None
-        with torch.no_grad():
-            if now.histograms is not None:
-                for name, parameter in parameters.named():
-                    now.histograms.append((f"parameters/{name}", *histograms.take(parameter)))
-                self._histograms.extend((*taken, step, time.time()) for taken in now.histograms)
-            if (measurement := now.measurement) is None:
-                return
-            measurement.add_learning_rates(optimizer)
-            places = self._places(parameters)
-            measurement.add_norms("param_norm", parameters.all, places)
-            if now.before is not None:
-                updates = torch._foreach_sub(parameters.all, now.before)  # noqa: SLF001 - one launch for all on a GPU
-                measurement.add_norms("update_norm", updates, places)
-            if (scaler := self._options.scaler) is not None:
-                scale = scaler._get_scale_async()  # noqa: SLF001 - `get_scale` waits for the device
-                if scale is not None:
-                    measurement.add("train/loss_scale", scale)
-        self._output.numbers(measurement.result(self._prefix), step)
+            self._take(now, optimizer)
+        if now.before is not None and now.parameters is not None and now.measurement is not None:
+            with torch.no_grad():
+                updates = torch._foreach_sub(now.parameters.all, now.before)  # noqa: SLF001 - one launch on a GPU
+                now.measurement.add_norms({"update_norm": updates}, self._places(now.parameters))
+        if now.histograms is not None:
+            self._histograms.extend((*taken, step, time.time()) for taken in now.histograms)
+        if now.measurement is not None:
+            self._output.numbers(now.measurement.result(self._prefix), step)
 
     def _places(self, parameters: Parameters) -> Mapping[str, Any]:
         return {} if self._options.per is None else parameters.places(self._options.per)
@@ -243,11 +226,3 @@ def _was_left_out(optimizer: Optimizer) -> bool:
     """
     found = vars(optimizer).get("found_inf")
     return found is not None and found.is_cpu and bool(found.item())
-
-
-def _is_capturing() -> bool:
-    """Whether the step is being recorded for a CUDA graph: nothing can be read then, nor when the graph is replayed."""
-    import torch
-
-    cuda: Any = torch.cuda
-    return bool(cuda.is_initialized() and cuda.is_current_stream_capturing())
