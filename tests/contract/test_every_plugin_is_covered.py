@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import tomllib
 from pathlib import Path
@@ -24,7 +25,10 @@ def plugins_of(module: str) -> set[type]:
     return {
         member
         for member in members
-        if isinstance(member, type) and issubclass(member, PluginBase) and member.__module__ == module
+        if isinstance(member, type)
+        and issubclass(member, PluginBase)
+        and not inspect.isabstract(member)
+        and member.__module__ == module
     }
 
 

@@ -43,7 +43,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'tracelet.testing' has no attribute {name!r}")
     from tracelet.utils.imports import require
 
-    # So that a failing `assert` of a suite shows its values, as it does in a test module.
+    # So that a failing `assert` of a suite shows its values, as it does in a test module. One suite imports another.
     pytest = require("pytest", f"tracelet.testing.{name}")
-    pytest.register_assert_rewrite("tracelet.testing.plugin_contract", _SUITES[name])
+    pytest.register_assert_rewrite("tracelet.testing.plugin_contract", *_SUITES.values())
     return getattr(importlib.import_module(_SUITES[name]), name)
