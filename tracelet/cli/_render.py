@@ -30,6 +30,7 @@ _GAP: Final = 2  # Columns of blanks between two columns of a table.
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _NO_VALUE: Final = "·"
 _LARGE, _SMALL = 1e7, 1e-4
+_BYTE_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STATUS_STYLES: Final = {
     RunStatus.RUNNING: "cyan",
     RunStatus.FINISHED: "green",
@@ -113,6 +114,16 @@ def number(value: float) -> str:
     # `1.000` for 0.99999 says that something was rounded; the 0.3 that 0.1 + 0.2 gives was not.
     is_exact = "." in text and math.isclose(float(text), value, rel_tol=1e-12)
     return text.rstrip("0").rstrip(".") if is_exact else text
+
+
+def quantity(name: str, value: float) -> str:
+    """A number as `number` has it; one of a series `…_bytes` or `…_bytes_per_s` in a unit that people read."""
+    if not name.endswith(("_bytes", "_bytes_per_s")) or not math.isfinite(value):
+        return number(value)
+    power = 0
+    while abs(value) >= 1024 and power < len(_BYTE_UNITS) - 1:
+        value, power = value / 1024, power + 1
+    return f"{number(round(value, 1))} {_BYTE_UNITS[power]}{'/s' if name.endswith('_per_s') else ''}"
 
 
 def signed(difference: float) -> str:

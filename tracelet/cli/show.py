@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, final
@@ -21,13 +22,13 @@ from tracelet.cli._render import (
     clip,
     duration,
     moment,
-    number,
     parameter,
     plural,
     print_json,
     print_pairs,
     print_table,
     print_title,
+    quantity,
     sparkline,
     status_text,
     stdout,
@@ -43,6 +44,8 @@ from tracelet.journal.watch import RunWatch
 
 _SPARK_WIDTH: Final = 12
 _SHOWN: Final = 20  # Lines of a section.
+_CONSOLE_LINES: Final = 10
+_ENVIRONMENT, _CONSOLE = "env/", "console/"  # What the collectors' parameters and texts begin with.
 _OTHER_TYPES: Final = (MetricType.HISTOGRAM, MetricType.TABLE)
 
 
@@ -100,10 +103,13 @@ def show(
     console = stdout()
     limit = None if everything else _SHOWN
     _print_head(console, found)
-    _print_params(console, found, limit)
+    own, surroundings = _divided(found.params, _ENVIRONMENT)
+    _print_params(console, "Parameters", found, own, limit)
+    _print_params(console, "Environment", found, surroundings, limit)
     _print_series(console, "Metrics", found, found.names(MetricType.SCALAR), limit)
     _print_series(console, "System", found, found.names(MetricType.SYSTEM), limit)
     _print_texts(console, found, limit)
+    _print_console(console, found, None if everything else _CONSOLE_LINES)
     _print_files(console, found, limit)
     _print_delivery(console, found)
     _print_damage(console, found)
@@ -147,7 +153,7 @@ def _print_head(console: Console, run: Run) -> None:
         "started": f"{moment(run.created_s)} ({ago(run.created_s)}), {lasted} {duration(run.duration_s)}",
         "where": _short_path(run.path),
         "about": run.description or "",
-        "commit": run.git_commit or "",
+        "commit": _code(run),
         "tags": tags,
         "error": error,
     }
@@ -166,13 +172,30 @@ def _short_path(path: Path) -> str:
     return os.path.relpath(absolute, here) if absolute.startswith(here + os.sep) else absolute
 
 
-def _print_params(console: Console, run: Run, limit: int | None) -> None:
-    names = sorted(run.params, key=natural)
+def _code(run: Run) -> str:
+    """The commit, and what the git collector says of it."""
+    branch, is_dirty = run.params.get("env/git/branch"), run.params.get("env/git/is_dirty")
+    notes = [f"branch {branch}" if branch else "", "with changes" if is_dirty is True else ""]
+    return ", ".join(filter(None, [run.git_commit or "", *notes]))
+
+
+def _divided(names: Iterable[str], prefix: str) -> tuple[list[str], list[str]]:
+    """The names without and with a prefix, sorted."""
+    ordered = sorted(names, key=natural)
+    return [name for name in ordered if not name.startswith(prefix)], [n for n in ordered if n.startswith(prefix)]
+
+
+def _print_params(console: Console, title: str, run: Run, names: list[str], limit: int | None) -> None:
     if not names:
         return
-    print_title(console, "Parameters")
+    print_title(console, title)
     shown = names[:limit]
-    print_pairs(console, texts(shown), [clip(parameter(run.params[name]), console.width) for name in shown])
+    values = ((name, run.params[name]) for name in shown)
+    cells = [
+        quantity(name, value) if name.startswith(_ENVIRONMENT) and type(value) is int else parameter(value)
+        for name, value in values
+    ]
+    print_pairs(console, texts(shown), [clip(cell, console.width) for cell in cells])
     _print_rest(console, len(names), limit)
 
 
@@ -189,11 +212,11 @@ def _print_series(console: Console, title: str, run: Run, names: list[str], limi
     flaws = [f" {count} not finite" if (count := summary.not_finite) else "" for summary in summaries]
 
     def numbers(attribute: str) -> list[Text]:
-        values = (getattr(summary, attribute) for summary in summaries)
-        return texts("-" if value is None else number(value) for value in values)
+        values = zip(shown, (getattr(summary, attribute) for summary in summaries), strict=True)
+        return texts("-" if value is None else quantity(name, value) for name, value in values)
 
     columns = [
-        Column("NAME", texts(shown), limit=28),
+        Column("NAME", texts(shown), limit=28 if title == "Metrics" else 40),
         Column("POINTS", texts(summary.count for summary in summaries), right=True, rank=1),
         Column("FIRST", numbers("first"), right=True, rank=2),
         Column("LAST", numbers("last"), right=True),
@@ -206,13 +229,27 @@ def _print_series(console: Console, title: str, run: Run, names: list[str], limi
 
 
 def _print_texts(console: Console, run: Run, limit: int | None) -> None:
-    records = run.records(MetricType.TEXT)
+    records = [record for record in run.records(MetricType.TEXT) if not record.name.startswith(_CONSOLE)]
     if not records:
         return
     print_title(console, "Texts")
     last = records[-limit:] if limit else records
     print_pairs(console, texts(map(_at_step, last)), [clip(record.value, console.width) for record in last])
     _print_rest(console, len(records), limit)
+
+
+def _print_console(console: Console, run: Run, limit: int | None) -> None:
+    """The last lines that the program printed, of each place that it printed to."""
+    printed: dict[str, list[str]] = {}
+    for record in run.records(MetricType.TEXT):
+        if record.name.startswith(_CONSOLE):
+            printed.setdefault(record.name.removeprefix(_CONSOLE), []).extend(str(record.value).splitlines())
+    for name, lines in sorted(printed.items()):
+        print_title(console, "Console" if name == "output" else f"Console: {clean(name)}")
+        if limit is not None and len(lines) > limit:
+            console.print(f"  … {len(lines) - limit:,} more before: --all", style="dim")
+        for line in lines[-limit:] if limit is not None else lines:
+            console.print(Text("  ") + clip(line, console.width - 2), soft_wrap=True)
 
 
 def _at_step(record: MetricData) -> str:

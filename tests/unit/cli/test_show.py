@@ -154,3 +154,30 @@ def test_a_run_goes_by_id_beginning_name_path_or_latest(demo, tracelet):
     assert 1 == len(outputs)
     assert tracelet("show", "latest").stdout == tracelet("show").stdout
     assert tracelet("show").stdout.startswith("cnn  failed")
+
+
+def test_what_collectors_tell_has_its_own_places(make_run, tracelet):
+    make_run(
+        params={"lr": 0.1, "env/memory/total_bytes": 3 << 30, "env/git/branch": "main", "env/git/is_dirty": True},
+        system={"system/memory/rss_bytes": [1 << 20, 3 << 20], "system/disk/read_bytes_per_s": [1536.0]},
+        texts={"console/output": "\n".join(f"line {n}" for n in range(11)), "note": "mine"},
+    )
+    output = tracelet("show").stdout
+    assert ["commit", "branch", "main,", "with", "changes"] == line_of(output, "commit")
+    assert ["lr", "0.1"] == line_of(output[output.index("Parameters") : output.index("Environment")], "lr")
+    assert ["env/memory/total_bytes", "3", "GiB"] == line_of(output, "env/memory")
+    assert ["3", "MiB", "1", "MiB", "3", "MiB"] == line_of(output, "system/memory/rss_bytes")[2:8]
+    assert ["1.5", "KiB/s"] == line_of(output, "system/disk")[2:4]
+    console = output[output.index("Console") :].splitlines()
+    assert "  … 1 more before: --all" == console[1]
+    assert [f"  line {n}" for n in range(1, 11)] == console[2:12]
+    assert "console/" not in output
+    assert "mine" in output[output.index("Texts") : output.index("Console")]
+    assert "line 0" in tracelet("show", "--all").stdout
+
+
+def test_what_a_program_printed_can_give_the_terminal_no_command(make_run, tracelet):
+    make_run(texts={"console/stderr": "\x1b[31mred [bold]x[/bold]"})
+    output = tracelet("show").stdout
+    assert "Console: stderr" in output
+    assert r"\x1b[31mred [bold]x[/bold]" in output
