@@ -2,14 +2,15 @@
 
 Each backend has a process of its own, with one thread for its computations. Two networks are trained on scikit-learn's
 digits: a convolutional one of some milliseconds a step, which has the target, and one of two small dense layers, where
-little else happens but Keras's own work for a step. The callbacks take turns from `fit` to `fit`, in a new order each
-time, so that whatever else the machine does hits all of them alike. A figure is the lower quartile over epochs, for one
-step, as CPU time of the whole process, so that what a callback does on threads of Keras's pool counts; the wall time
-stands beside it. The time runs from the first batch of an epoch until the pool is done with the last one.
+little else happens but Keras's own work for a step. The callbacks take turns, each of some steps, in a new order each
+round, so that whatever else the machine does hits all of them alike; the first steps of a turn do not count. A figure
+is by how much a step was longer than one without a callback in the same round, the median, as CPU time of the whole
+process, so that what a callback does on threads of Keras's pool counts; the wall time stands beside it.
 
-Keras calls callbacks on its pool while all in the list say that they are `async_safe`; the row "a synchronous callback
-that does nothing" shows what the same costs on the thread that trains. Of Keras's own peers, `TensorBoard` needs
-TensorFlow to run and W&B's callbacks need it to be imported; MLflow's does not. `CSVLogger` writes once an epoch.
+Keras calls callbacks on its pool while all in the list say that they are `async_safe`, else all of them on the thread
+that trains. So there are two trainings, with the callbacks that are and with those that are not; ours is in both. Of
+its peers, Keras's `TensorBoard` needs TensorFlow to run and W&B's callbacks need it to be imported; MLflow's does not.
+`CSVLogger` writes once an epoch.
 """
 
 from __future__ import annotations
@@ -26,19 +27,17 @@ from typing import Any, final
 
 from benchmarks.measuring import Row, Target, compare, in_new_process, scaled, show
 
-_TURNS = 20
-_EPOCHS = 4  # Of one `fit`. The first one does not count.
-_STEPS = 24  # Of an epoch.
+_ROUNDS = 45
+_WARM_UP = 2  # Rounds.
+_TURN, _COLD = 12, 4  # Steps of a turn, and how many of them do not count.
 _BATCH = 64
 _CALLS = 300
 _LIMIT = 1.02
-_OFF, _OURS, _SYNCHRONOUS = (
-    "no callback",
-    'TraceletCallback(log_freq="batch")',
-    "a synchronous callback that does nothing",
-)
+_OFF, _OURS = "no callback", 'TraceletCallback(log_freq="batch")'
+_CSV, _MLFLOW = "CSVLogger, once an epoch", "MlflowCallback(log_every_n_steps=1)"
 
-Samples = dict[str, list[tuple[float, float]]]
+Samples = dict[str, list[tuple[int, int]]]
+"""CPU and wall time of steps, in nanoseconds, by callback; the same number of them for each, round by round."""
 
 
 def main(scale: float = 1.0) -> None:
@@ -64,9 +63,11 @@ def _measure(backend: str, scale: float) -> None:
 
             torch.set_num_threads(1)
         callbacks = _callbacks(directory)
-        for name, limit in (("convolutional", _LIMIT), ("dense", None)):
-            samples = _train(_network(name), callbacks, scaled(_TURNS, scale, 2))
-            _show_training(f"Keras on {backend}: one step of a small {name} network, recorded", samples, limit)
+        for network, limit in (("convolutional", _LIMIT), ("dense", None)):
+            for is_async, where in ((True, "on the pool"), (False, "on the training thread")):
+                mine = {name: callbacks[name] for name in (_OFF, _OURS, _CSV if is_async else _MLFLOW)}
+                samples = _train(_network(network), mine, is_async, scaled(_ROUNDS, scale, 1))
+                _show_training(f"Keras on {backend}, a step of a {network} network, recorded {where}", samples, limit)
         _show_calls(backend, callbacks, scaled(_CALLS, scale, 20))
         callbacks[_OURS].stop()
         mlflow.end_run()
@@ -79,70 +80,82 @@ def _callbacks(directory: str) -> dict[str, Any]:
 
     from tracelet_keras import TraceletCallback
 
-    @final
-    class Nothing(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types.
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            pass
-
     mlflow.set_tracking_uri(f"sqlite:///{directory}/mlflow.db")
     mlflow.start_run()
     return {
+        _OFF: keras.callbacks.Callback(),
         _OURS: TraceletCallback(log_freq="batch", dir=directory, log_model=False),
-        "a synchronous callback that does nothing": Nothing(),
-        "CSVLogger, once an epoch": keras.callbacks.CSVLogger(f"{directory}/log.csv"),
-        "MlflowCallback(log_every_n_steps=1)": MlflowCallback(log_every_epoch=False, log_every_n_steps=1),
+        _CSV: keras.callbacks.CSVLogger(f"{directory}/log.csv"),
+        _MLFLOW: MlflowCallback(log_every_epoch=False, log_every_n_steps=1),
     }
 
 
-def _train(model: Any, callbacks: Mapping[str, Any], turns: int) -> Samples:
-    """CPU and wall time of a step in each epoch, in microseconds."""
+def _train(model: Any, callbacks: Mapping[str, Any], is_async: bool, rounds: int) -> Samples:
     import keras
     import numpy as np
     from sklearn.datasets import load_digits
 
-    images, labels = load_digits(return_X_y=True)
-    images = (images[: _STEPS * _BATCH] / 16).astype(np.float32)
+    names = [
+        name for _ in range(_WARM_UP + rounds) for name in random.sample(list(callbacks), len(callbacks))
+    ]  # Of each turn.
+    cold = _WARM_UP * _TURN * len(callbacks)
 
     @final
-    class Begins(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types.
-        """Comes last, and so starts the clock after all others have begun their epoch."""
+    class Turns(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types.
+        """Gives each batch its callback, and takes the time from the beginning of a batch to that of the next one."""
+
+        async_safe = is_async
+
+        def on_train_begin(self, logs: Any = None) -> None:
+            for callback in callbacks.values():
+                callback.set_params(self.params)
+                callback.set_model(self.model)
+                callback.on_train_begin(logs)
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            self.began_ns = time.process_time_ns(), time.perf_counter_ns()
+            for callback in callbacks.values():
+                callback.on_epoch_begin(epoch, logs)
 
-    @final
-    class Ends(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types.
-        """Comes first, and so stops it before they end theirs: a real epoch has more steps to pay for that."""
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            now_ns, before = (time.process_time_ns(), time.perf_counter_ns()), batch - 1
+            if before >= cold and before % _TURN >= _COLD:
+                samples[names[before // _TURN]].append((now_ns[0] - self.began_ns[0], now_ns[1] - self.began_ns[1]))
+            self.began_ns = now_ns
+            callbacks[names[batch // _TURN]].on_train_batch_begin(batch, logs)
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            callbacks[names[batch // _TURN]].on_train_batch_end(batch, logs)
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            cpu_ns, wall_ns = begins.began_ns
-            cpu_ns, wall_ns = time.process_time_ns() - cpu_ns, time.perf_counter_ns() - wall_ns
-            if epoch > 0:
-                samples[present].append((cpu_ns / _STEPS / 1e3, wall_ns / _STEPS / 1e3))
+            for callback in callbacks.values():
+                callback.on_epoch_end(epoch, logs)
 
-    begins, ends = Begins(), Ends()
-    samples: Samples = {name: [] for name in (_OFF, *callbacks)}
-    for turn in range(turns + 1):
-        for present in random.sample(list(samples), len(samples)):
-            own = [callbacks[present]] if present in callbacks else []
-            model.fit(images, labels[: len(images)], _BATCH, _EPOCHS, 0, [ends, *own, begins])
-        if turn == 0:  # Files were made, and code was compiled.
-            samples = {name: [] for name in samples}
+        def on_train_end(self, logs: Any = None) -> None:
+            for callback in callbacks.values():
+                callback.on_train_end(logs)
+
+    samples: Samples = {name: [] for name in callbacks}
+    images, labels = load_digits(return_X_y=True)
+    count = (len(names) * _TURN + 1) * _BATCH  # One batch more, whose beginning is the end of the last turn.
+    names.append(_OFF)
+    images = np.resize((images / 16).astype(np.float32), (count, 64))
+    model.fit(images, np.resize(labels, count), _BATCH, 1, 0, [Turns()])
     return samples
 
 
 def _show_training(title: str, samples: Samples, limit: float | None) -> None:
-    cpu_us, wall_us = (
-        {name: statistics.quantiles([sample[index] for sample in found])[0] for name, found in samples.items()}
-        for index in (0, 1)
-    )
-    rows = []
-    for name in samples:
-        ratio = cpu_us[name] / cpu_us[_OFF]
+    step_us = statistics.median(cpu_ns for cpu_ns, _ in samples[_OFF]) / 1e3
+    rows = [Row(_OFF, f"the step: {step_us:.0f} µs")]
+    for name in [name for name in samples if name != _OFF]:
+        pairs = zip(samples[name], samples[_OFF], strict=True)
+        differences = (
+            (cpu_ns - off_cpu_ns, wall_ns - off_wall_ns) for (cpu_ns, wall_ns), (off_cpu_ns, off_wall_ns) in pairs
+        )
+        cpu_us, wall_us = (statistics.median(found) / 1e3 for found in zip(*differences, strict=True))
+        ratio = 1 + cpu_us / step_us
         target = Target(ratio, limit, "times") if name == _OURS and limit is not None else None
-        figure = f"{cpu_us[name]:.0f} µs (wall {wall_us[name]:.0f})"
-        rows.append(Row(name, figure, ratio=f"{ratio:.3f}", target=target))
-    show(f"{title}; ratios to {_OFF}", rows)
+        rows.append(Row(name, f"{cpu_us:+.0f} µs (wall {wall_us:+.0f})", ratio=f"{ratio:.3f}", target=target))
+    show(title, rows)
 
 
 def _show_calls(backend: str, callbacks: Mapping[str, Any], calls: int) -> None:
@@ -157,7 +170,7 @@ def _show_calls(backend: str, callbacks: Mapping[str, Any], calls: int) -> None:
     timings = compare({name: loop(callback) for name, callback in callbacks.items()}, calls, repeats=15)
     ours = timings[_OURS].cpu_us
     rows = [Row(name, str(timing), ratio=f"{timing.cpu_us / ours:.2f}") for name, timing in timings.items()]
-    show(f"Keras on {backend}: the callback's own calls for a batch of two metrics; ratios to {_OURS}", rows)
+    show(f"Keras on {backend}: the calls for a batch of two metrics; ratios to ours", rows)
 
 
 def _network(kind: str) -> Any:
