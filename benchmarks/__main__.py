@@ -24,6 +24,7 @@ class Benchmark(enum.StrEnum):
     MEMORY = "memory"
     LIGHTNING = "lightning_overhead"
     HUGGING_FACE = "hf_overhead"
+    KERAS = "keras_overhead"
     TORCH = "torch_overhead"
     MLFLOW = "mlflow_delivery"
     WANDB = "wandb_delivery"
