@@ -81,7 +81,7 @@ def _callbacks(directory: str) -> dict[str, Any]:
     from tracelet_keras import TraceletCallback
 
     mlflow.set_tracking_uri(f"sqlite:///{directory}/mlflow.db")
-    mlflow.start_run()
+    mlflow.start_run(experiment_id=mlflow.create_experiment("benchmark", directory))  # And its artifacts go there, too.
     return {
         _OFF: keras.callbacks.Callback(),
         _OURS: TraceletCallback(log_freq="batch", dir=directory, log_model=False),
@@ -95,16 +95,16 @@ def _train(model: Any, callbacks: Mapping[str, Any], is_async: bool, rounds: int
     import numpy as np
     from sklearn.datasets import load_digits
 
-    names = [
-        name for _ in range(_WARM_UP + rounds) for name in random.sample(list(callbacks), len(callbacks))
-    ]  # Of each turn.
-    cold = _WARM_UP * _TURN * len(callbacks)
+    samples: Samples = {name: [] for name in callbacks}
+    turns = [name for _ in range(_WARM_UP + rounds) for name in random.sample([*callbacks], len(callbacks))]
+    first = _WARM_UP * _TURN * len(callbacks)  # The first batch that counts.
 
     @final
     class Turns(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types.
         """Gives each batch its callback, and takes the time from the beginning of a batch to that of the next one."""
 
         async_safe = is_async
+        began_ns = 0, 0  # CPU and wall time.
 
         def on_train_begin(self, logs: Any = None) -> None:
             for callback in callbacks.values():
@@ -118,13 +118,13 @@ def _train(model: Any, callbacks: Mapping[str, Any], is_async: bool, rounds: int
 
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
             now_ns, before = (time.process_time_ns(), time.perf_counter_ns()), batch - 1
-            if before >= cold and before % _TURN >= _COLD:
-                samples[names[before // _TURN]].append((now_ns[0] - self.began_ns[0], now_ns[1] - self.began_ns[1]))
+            if before >= first and before % _TURN >= _COLD:
+                samples[turns[before // _TURN]].append((now_ns[0] - self.began_ns[0], now_ns[1] - self.began_ns[1]))
             self.began_ns = now_ns
-            callbacks[names[batch // _TURN]].on_train_batch_begin(batch, logs)
+            callbacks[turns[batch // _TURN]].on_train_batch_begin(batch, logs)
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            callbacks[names[batch // _TURN]].on_train_batch_end(batch, logs)
+            callbacks[turns[batch // _TURN]].on_train_batch_end(batch, logs)
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             for callback in callbacks.values():
@@ -134,10 +134,9 @@ def _train(model: Any, callbacks: Mapping[str, Any], is_async: bool, rounds: int
             for callback in callbacks.values():
                 callback.on_train_end(logs)
 
-    samples: Samples = {name: [] for name in callbacks}
     images, labels = load_digits(return_X_y=True)
-    count = (len(names) * _TURN + 1) * _BATCH  # One batch more, whose beginning is the end of the last turn.
-    names.append(_OFF)
+    count = (len(turns) * _TURN + 1) * _BATCH  # One batch more, whose beginning is the end of the last turn.
+    turns.append(_OFF)
     images = np.resize((images / 16).astype(np.float32), (count, 64))
     model.fit(images, np.resize(labels, count), _BATCH, 1, 0, [Turns()])
     return samples
