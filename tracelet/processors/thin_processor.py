@@ -49,9 +49,10 @@ class _Series:
 
     def held(self) -> Sequence[MetricData]:
         """What was held back so far, in the order in which it came."""
-        held = [record for record in (self.lowest, self.highest) if record is not None]
-        if len(held) == 2 and self.is_highest_older:
-            held.reverse()
+        found = (self.highest, self.lowest) if self.is_highest_older else (self.lowest, self.highest)
+        held = [record for record in found if record is not None]
+        if self.lowest is self.highest:  # The first finite value after others.
+            del held[1:]
         self.lowest = self.highest = None
         return held
 

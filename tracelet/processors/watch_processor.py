@@ -1,6 +1,6 @@
 """Notices NaN, infinities and spikes, and has what is near to one reach the backend whole. Called as `_base` says.
 
-It stands in front of `thin` and `aggregate`. Each record waits until the series have come `before` steps further (or
+It stands in front of `thin` and `aggregate`. Each record waits until the series are more than `before` steps further (or
 `hold_s` seconds): then it is known whether anything happens soon after it. What is near to an anomaly is marked as
 released, and those behind let it through at full rate. So all reaches the backend in its order and once.
 """
@@ -130,7 +130,7 @@ class WatchProcessor(Processor[WatchSettings]):
 
     def _is_over(self, held: _Held, step: int, time_s: float) -> bool:
         """Whether what comes is too far away from what waits."""
-        is_far = step - held.step >= self._settings.before or time_s - held.time_s >= self._settings.hold_s
+        is_far = step - held.step > self._settings.before or time_s - held.time_s >= self._settings.hold_s
         return is_far or len(self._held) > _MAX_HELD
 
     def _release(self, metric: MetricData, reason: str) -> None:
