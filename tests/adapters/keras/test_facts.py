@@ -79,7 +79,9 @@ def test_parameters_are_recorded_once_and_again_when_changed(keras: KerasProcess
     run = only_run()
     records = [(record.name, record.value) for record in run.records(MetricType.PARAMETER)]
     assert [1, 2] == [value for name, value in records if name == "fit/epochs"]
-    assert 1 == [name for name, _ in records].count("optimizer/class") == len(run.texts("model/summary"))
+    assert 1 == [name for name, _ in records].count("optimizer/class")
+    # TensorFlow makes the optimizer's own parameters in the first training, and the summary then has them.
+    assert (2 if keras.backend == "tensorflow" else 1) == len(run.texts("model/summary"))
 
 
 def test_the_description_of_the_model_can_be_left_out(keras: KerasProcess):
