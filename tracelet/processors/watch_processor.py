@@ -1,7 +1,7 @@
 """Notices NaN, infinities and spikes, and has what is near to one reach the backend whole. Called as `_base` says.
 
-It stands in front of `thin` and `aggregate`. Each record waits until the series are more than `before` steps further (or
-`hold_s` seconds): then it is known whether anything happens soon after it. What is near to an anomaly is marked as
+It stands in front of `thin` and `aggregate`. Each record waits until the series are more than `before` steps further,
+or `hold_s` seconds: then it is known whether anything happens soon after it. What is near to an anomaly is marked as
 released, and those behind let it through at full rate. So all reaches the backend in its order and once.
 """
 
