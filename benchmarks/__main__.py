@@ -30,6 +30,7 @@ class Benchmark(enum.StrEnum):
     WANDB = "wandb_delivery"
     TRACKERS = "tracker_overhead"
     HOSTING = "hosting"
+    COLLECTORS = "collectors"
 
 
 app = typer.Typer(add_completion=False)
