@@ -2,8 +2,9 @@
 
 A worker takes a journal that is written already to W&B's files, beside a loop of `run.log` with the same rows: ten
 metrics, the step and the time. The peer is `wandb.init(mode="offline")` as it comes. Both are timed from the opened run
-to its end, in turns, each in a process of its own, since the SDK keeps state. Ours has the SDK in a further process,
-and a batch counts as delivered when it is in the file; `run.log` leaves that to wandb-core, which writes every 15 s.
+to its end, in turns, each in a process of its own, since the SDK keeps state. Ours is set up as the delivery process of
+a run is, and has the SDK in a further one; a batch counts as delivered when it is in the file. `run.log` leaves that to
+wandb-core, which writes every 15 s.
 
 The points are counted in the `.wandb` file.
 """
@@ -17,6 +18,7 @@ import time
 from benchmarks.measuring import Row, Target, in_new_process, scaled, show
 from benchmarks.trackers import check, delivery_s, points_in_wandb, quieten, settings_for
 from tracelet import Experiment
+from tracelet.utils.garbage import expect_many_records
 
 _ROUNDS = 3
 _ROWS = 5_000
@@ -37,6 +39,7 @@ def main(scale: float = 1.0) -> None:
 def _deliver(rows: int) -> float:
     from tracelet.backends.wandb_backend import WandbBackend
 
+    expect_many_records()
     with tempfile.TemporaryDirectory(prefix="tracelet-benchmark-") as directory:
         settings = settings_for(directory)
         with Experiment("benchmark", collectors=(), settings=settings) as experiment:

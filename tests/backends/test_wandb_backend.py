@@ -472,9 +472,6 @@ def test_a_wrong_setting_names_the_remedy_and_no_value():
     assert "secret" not in str(caught.value)
 
 
-# -- the reader of `.wandb` files --------------------------------------------------------------------------------------
-
-
 def test_a_file_that_is_still_written_is_read_on_where_it_ended(begin, stored, tmp_path):
     backend = begin()
     backend.handle_batch(scalars(*map(float, range(2_000))))

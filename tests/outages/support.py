@@ -84,10 +84,10 @@ class Training:
         before = self.delivered
         wait_for(lambda: self.delivered >= before + records)
 
-    def wait_for_trouble(self) -> None:
-        """Wait until delivery has met one more error."""
-        before = self.report.errors
-        wait_for(lambda: self.report.errors > before)
+    def wait_for_trouble(self, before: int | None = None) -> None:
+        """Wait until delivery has met one more error than `before`; None: than now."""
+        met = self.report.errors if before is None else before
+        wait_for(lambda: self.report.errors > met)
 
     def finish(self) -> Costs:
         """Let it end."""

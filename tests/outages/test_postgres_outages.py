@@ -52,9 +52,10 @@ def test_database_that_is_away_for_a_while_has_everything_once(database, server,
     trainings = [start(mlflow__tracking_uri=server.uri, delivery=delivery, mlflow__timeout_s=5) for delivery in BOTH]
     for training in trainings:
         training.wait_for_more(500)
+    before = [training.report.errors for training in trainings]
     with outage(database):
-        for training in trainings:
-            training.wait_for_trouble()
+        for training, errors in zip(trainings, before, strict=True):
+            training.wait_for_trouble(errors)
     for training in trainings:
         costs = training.finish()
         assert_undisturbed(costs)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, Final, Literal, final
 
 from pydantic import Field, SecretStr
 
@@ -22,6 +22,8 @@ from tracelet.core.changes import Change, StoredPoint
 from tracelet.core.plugins import BackendPlugin, PluginMetadata, PluginType
 from tracelet.core.records import MetricData
 from tracelet.errors import DeliveryError, MissingDependencyError, PartialDeliveryError, RejectedError
+
+_PART: Final = 1_000  # Records that the SDK's process works on while the next ones are made ready.
 
 
 @final
@@ -59,7 +61,7 @@ class WandbBackend(BackendPlugin):
     """Delivers to Weights & Biases; see the page "Weights & Biases" of the documentation."""
 
     # wandb-core writes to its file every 10 ms, and each batch waits for that: 512 records came to half of this rate.
-    max_batch: ClassVar[int] = 5_000
+    max_batch: ClassVar[int] = 10_000
 
     _given: Mapping[str, Any] = {}  # What the SDK's process is given: facts and settings.
     _process: WandbProcess | None = None
@@ -134,7 +136,13 @@ class WandbBackend(BackendPlugin):
         """
         process = self._opened()
         try:
-            answer = process.call("handle", records=[_fields(metric) for metric in metrics])
+            parts = range(0, len(metrics), _PART)
+            for begin in parts:
+                process.begin("take", records=[_fields(metric) for metric in metrics[begin : begin + _PART]])
+            process.begin("store")
+            for _ in parts:
+                process.result()
+            answer = process.result()
         except (DeliveryError, MissingDependencyError):
             self._process = None  # Whatever it was, a new one begins with a clean slate.
             process.kill()

@@ -30,6 +30,7 @@ from tracelet.journal.directory import RunDirectory
 from tracelet.journal.status import ProcessIdentity
 from tracelet.journal.watch import RunWatch
 from tracelet.journal.writer import JournalWriter
+from tracelet.utils.garbage import expect_many_records
 from tracelet.utils.redaction import clean
 
 logger = logging.getLogger("tracelet.sidecar")
@@ -44,6 +45,7 @@ def main() -> None:
     with os.fdopen(0, "rb", buffering=0) as orders, os.fdopen(os.dup(1), "wb", buffering=0) as channel:
         os.dup2(2, 1)  # What an SDK prints goes to the log, and not among the messages.
         _give_way()
+        expect_many_records()
         speaker = _Speaker(channel)
         handler = logging.StreamHandler()
         handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

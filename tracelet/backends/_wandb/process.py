@@ -61,20 +61,32 @@ class WandbProcess:
         return self._process.pid
 
     def call(self, name: str, **arguments: Any) -> Any:
-        """Call one of `_wandb.serve`'s, and wait for what it gives.
+        """Call one of `_wandb.serve`'s, and wait for its result.
 
         Raises:
             PermanentError, MissingDependencyError: As it raised them.
             RetryableError: Anything else, or the process is gone. It is of no more use.
         """
+        self.begin(name, **arguments)
+        return self.result()
+
+    def begin(self, name: str, **arguments: Any) -> None:
+        """Call one of `_wandb.serve`'s. Its `result` has to be asked for; those of several calls come in their order.
+
+        Raises:
+            RetryableError: The process is gone.
+        """
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps({"call": name, "with": arguments}) + "\n")
             self._process.stdin.flush()
-            line = self._process.stdout.readline()
         except OSError as error:
             raise RetryableError(f"the process of W&B's SDK is gone: {error}") from error
+
+    def result(self) -> Any:
+        """Wait for what the next call gives; raises as `call`."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
         if not line:
             raise RetryableError(f"the process of W&B's SDK has ended with the code {self._process.wait()}")
         answer = json.loads(line)

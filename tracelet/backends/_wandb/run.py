@@ -1,7 +1,7 @@
 """A run of Weights & Biases, in the process that is the SDK's alone: see `_wandb.process` for who calls it, and how.
 
-All calls come on that process's main thread, in the order `WandbRun()`, `handle`…, `close`. The
-guarantee: when `handle` returns, its records are in the run's `.wandb` file, and so in the kernel's hands.
+All calls come on that process's main thread, in the order `WandbRun()`, (`take`…, `store`)…, `close`. The guarantee:
+when `store` returns, what was taken is in the run's `.wandb` file, and so in the kernel's hands.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class WandbRun:
         self._state = RemoteState(facts["state_dir"])
         self._settings = settings
         self._status: str | None = None  # The run's, where it was the last record.
+        self._taken = 0  # Records since `store`.
+        self._fault: Exception | None = None  # What is wrong with the record after these.
         self._rows = Rows(self._log, self._state["axes"] or {})
         self._config: dict[str, Any] = {}
         self._originals: set[str] = set()
@@ -88,17 +90,16 @@ class WandbRun:
             "files": self._state["files"],
         }
 
-    def handle(self, records: Sequence[Sequence[Any]]) -> tuple[int, Exception | None]:
-        """Take records: how many have arrived, and the fault of the next one.
+    def take(self, records: Sequence[Sequence[Any]]) -> None:
+        """Take records, up to the first one that W&B can't hold.
 
         Args:
             records: Of each the fields of a `MetricData`, the type as its value.
 
         Raises:
-            OSError: wandb-core is gone, or can't write. None is known to have arrived.
+            OSError: wandb-core is gone.
         """
-        arrived, fault = 0, None
-        for name, value, kind, step, time_s, *others in records:
+        for name, value, kind, step, time_s, *others in records if self._fault is None else ():
             try:
                 if kind in _NUMBERS:
                     self._status = None  # As in `_take`: this is the short way for nearly all records.
@@ -108,13 +109,22 @@ class WandbRun:
             except Exception as error:
                 if judge(error) is not Verdict.REJECT:
                     raise
-                fault = error
+                self._fault = error
                 break
-            arrived += 1
+            self._taken += 1
+
+    def store(self) -> tuple[int, Exception | None]:
+        """Wait until all that was taken is stored: how many records since the last call, and the fault of the next one.
+
+        Raises:
+            OSError: wandb-core is gone, or can't write. None is known to have arrived.
+        """
         self._rows.end()
         self._send_config()
         self._wait_until_written()
-        return arrived, fault
+        taken, fault = self._taken, self._fault
+        self._taken, self._fault = 0, None
+        return taken, fault
 
     def close(self, *, goes_on: bool = False) -> None:
         """End the run as its status says; without one, or where it goes on, bring out what there is and leave it open.

@@ -14,6 +14,7 @@ from typing import Any, final
 
 from tracelet.backends._wandb.run import WandbRun
 from tracelet.backends._wandb.stored import read_back
+from tracelet.utils.garbage import expect_many_records
 
 
 @final
@@ -24,7 +25,8 @@ class Server:
         self._run: WandbRun | None = None
         self._calls: Mapping[str, Callable[..., Any]] = {
             "open": self._open,
-            "handle": self._handle,
+            "take": self._take,
+            "store": self._store,
             "read_back": read_back,
             "close": self._close,
         }
@@ -54,8 +56,11 @@ class Server:
         self._run = WandbRun(facts, settings)
         return self._run.facts()
 
-    def _handle(self, records: list[list[Any]]) -> dict[str, Any]:
-        arrived, fault = self._opened.handle(records)
+    def _take(self, records: list[list[Any]]) -> None:
+        self._opened.take(records)
+
+    def _store(self) -> dict[str, Any]:
+        arrived, fault = self._opened.store()
         return {"arrived": arrived, "rejected": None if fault is None else f"{type(fault).__name__}: {fault}"}
 
     def _close(self) -> None:
@@ -74,6 +79,7 @@ def main() -> None:
         with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), 0)
         os.dup2(2, 1)
+        expect_many_records()
         server = Server()
         for line in requests:
             answers.write(server.answer(line) + "\n")
