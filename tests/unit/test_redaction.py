@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tracelet.utils.redaction import HIDDEN, Redactor, clean
-from tracelet.utils.token_shapes import SHAPES
+from tracelet.utils.token_shapes import HEADERS, SHAPES
 
 ALPHABETS = {
     "A": string.ascii_letters + string.digits,
@@ -86,7 +86,8 @@ def test_what_is_no_credential_stays(case: list[Any]):
 
 # Texts that a pattern could need quadratic time for: beginnings that never come to their end.
 _BEGINNINGS = [
-    "".join(f"{mark}a1; " for shape in SHAPES for mark in shape.marks), "eyJ-sk-", "key=", '"key: str = "\\', "://a?key=",
+    "".join(f"{mark}a1; " for shape in (*SHAPES, *HEADERS) for mark in shape.marks),
+    "eyJ-sk-", "key=", '"key: str = "\\', "://a?key=",
 ]  # fmt: skip
 
 

@@ -27,8 +27,6 @@ class Shape:
 
     def hide(self, text: str, hidden: str) -> str:
         """The text with `hidden` in the place of each token."""
-        if not any(mark in text for mark in self.marks):
-            return text
         if "keep" in self.pattern.groupindex:
             return self.pattern.sub(lambda match: match["keep"] + hidden, text)
         return self.pattern.sub(hidden, text)
@@ -64,11 +62,6 @@ SHAPES: Final = (
     _shape("AIza", r"AIza[\w-]{35}"),
     _shape("ya29. GOCSPX- 1//0", r"ya29\.[\w.-]{20,}|GOCSPX-[\w-]{20,}|1//0[\w-]{30,}"),
     _shape("Q~", r"[\w.~-]{3}\dQ~[\w.~-]{31,34}", before=r"\w.~-"),  # Azure, a client's secret.
-    _shape(
-        "AccountKey= SharedAccessKey= SharedAccessSignature= accountkey= sharedaccesskey=",
-        r"(?P<keep>(?:Account|SharedAccess)(?:Key|Signature)=)[^;\s\"']{8,}",
-        flags=re.IGNORECASE,
-    ),
     _shape("dop_v1_ doo_v1_ dor_v1_", "do[opr]_v1_[0-9a-f]{40,}"),
     _shape("dapi", "dapi[0-9a-f]{32}(?:-[0-9])?(?![0-9a-f])"),
     _shape("hvs. hvb. hvr.", r"hv[bsr]\.[\w-]{20,}"),
@@ -101,6 +94,10 @@ SHAPES: Final = (
     # Of any service.
     _shape("eyJ", r"eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*){0,3}", before=r"\w-"),  # JWT and JWE.
     _shape("eyJ", r"eyJ[A-Za-z0-9+/_-]{40,}={0,2}"),  # Base64 of JSON: Neptune.
+)
+"""Each token of these has 15 letters, digits, `_` and `-` in a row, which few other texts have."""
+
+HEADERS: Final = (
     _shape(
         "PRIVATE KEY",
         # Up to its end mark, or as far as it can go on: the text may have been cut.
@@ -113,15 +110,25 @@ SHAPES: Final = (
     _shape(
         "machine", r"(?P<keep>machine\s{1,9}\S{1,200}\s{1,9}login\s{1,9}\S{1,200}\s{1,9}password\s{1,9})\S+"
     ),  # .netrc
+    _shape(
+        "AccountKey= SharedAccessKey= SharedAccessSignature= accountkey= sharedaccesskey=",
+        r"(?P<keep>(?:Account|SharedAccess)(?:Key|Signature)=)[^;\s\"']{8,}",
+        flags=re.IGNORECASE,
+    ),
 )
-"""In the order in which they are looked for."""
+"""The words in front of these say what they are, so they may be short."""
 
-_ANY_MARK: Final = re.compile("|".join(sorted({re.escape(mark) for shape in SHAPES for mark in shape.marks})))
+_RUN: Final = re.compile(r"[\w-]{15,}")
+_TOKEN_MARKS: Final = tuple((mark, shape) for shape in SHAPES for mark in shape.marks)
+_HEADER_MARKS: Final = tuple((mark, shape) for shape in HEADERS for mark in shape.marks)
 
 
 def hide_tokens(text: str, hidden: str) -> str:
-    """The text with `hidden` in the place of each token."""
-    if _ANY_MARK.search(text) is not None:
-        for shape in SHAPES:
+    """The text with `hidden` in the place of each token: most often a microsecond and the same text."""
+    for mark, shape in _TOKEN_MARKS if _RUN.search(text) else ():
+        if mark in text:
+            text = shape.hide(text, hidden)
+    for mark, shape in _HEADER_MARKS:
+        if mark in text:
             text = shape.hide(text, hidden)
     return text

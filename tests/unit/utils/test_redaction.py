@@ -60,7 +60,7 @@ def test_a_url_loses_its_credentials_alone(url: str, clean: str):
 @pytest.mark.parametrize(
     "token",
     ["hf_" + "a1" * 15, "sk-" + "a1" * 15, "ghp_" + "a" * 36, "github_pat_" + "a" * 40, "glpat-" + "a" * 20,
-     "xoxb-123456789012", "AKIA" + "A" * 16, "eyJhbGciOiJI.eyJzdWIiOiIx.abc_def",
+     "xoxb-123456789012", "AKIA" + "A" * 16, "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx.abc_def",
      "-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----"],
 )  # fmt: skip
 def test_a_token_is_told_by_its_shape(token: str):
