@@ -293,3 +293,38 @@ def test_the_page_says_what_each_setting_is_for_in_the_settings_own_words() -> N
     meanings = dict(re.findall(r"^\| `(\w+)` \| .+? \| (.+) \|$", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
     for name, field in TraceletSettings.model_fields.items():
         assert meanings[name].startswith((field.description or "").removesuffix("."))
+
+
+STEPS = '[{"name": "thin", "every": 10}, {"name": "drop", "match": "a"}]'
+
+
+def test_processors_come_in_their_order_those_of_all_backends_first(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyproject(here, '[tool.tracelet.processors]\n"*" = [{name = "rename", pattern = "x", replacement = "y"}]')
+    monkeypatch.setenv("TRACELET_PROCESSORS__MY_BACKEND", STEPS)
+    settings = TraceletSettings.load(plugins={"thin": {"extremes": False, "every": 5}})
+    renaming = ("rename", {"pattern": "x", "replacement": "y"})
+    assert [renaming, ("thin", {"extremes": False, "every": 10}), ("drop", {"match": "a"})] == settings.processors_of(
+        "My-Backend"
+    )
+    assert [renaming] == settings.processors_of("other")
+
+
+@pytest.mark.parametrize(
+    ("processors", "why"),
+    [({"a": [{"every": 10}]}, "should have a name"), ({"a": "thin"}, "should be JSON"), ({"a": {"name": "t"}}, "list"),
+     ({"a": ["thin"]}, "dict")],
+)  # fmt: skip
+def test_processors_that_are_none_are_refused(processors: object, why: str) -> None:
+    with pytest.raises(SettingsError, match=why):
+        TraceletSettings(processors=processors)
+
+
+def test_a_pattern_of_the_environment_may_hold_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACELET_REDACT_PATTERNS", r"ACME-\d{1,3}")
+    assert (r"ACME-\d{1,3}",) == TraceletSettings().redact_patterns
+    monkeypatch.setenv("TRACELET_REDACT_PATTERNS", '["a", "b"]')
+    assert ("a", "b") == TraceletSettings().redact_patterns
+    with pytest.raises(SettingsError, match="should be a regular expression"):
+        TraceletSettings(redact_patterns=["("])
