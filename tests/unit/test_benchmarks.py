@@ -24,7 +24,7 @@ _HEAVY = (Benchmark.LIGHTNING, Benchmark.TORCH, Benchmark.TRACKERS, Benchmark.HU
         ("reading", ["of one series", "one of 10 series", "read_csv", "EventAccumulator"]),
         ("memory", ["private, over", "mapped files"]),
         ("wandb_delivery", ["10 rows"]),
-        ("collectors", ["more CPU time", "start(), all collectors", "system: a later one"]),
+        ("collectors", ["what all collectors compute", "start(), all collectors", "system: a later one"]),
     ],
 )
 def test_each_benchmark_runs_and_prints_its_rows(name, rows, capfd):

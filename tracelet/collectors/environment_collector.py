@@ -116,12 +116,12 @@ class EnvironmentCollector(CollectorPlugin):
             found += self._sources.read("the command", command_facts, self._program)
             found += self._sources.read("the variables", variable_facts, self._settings.variables, os.environ)
             found += self._sources.read("the job", job_facts, os.environ)
-        found += self._sources.read("the versions", package_facts)
+        found += self._sources.read("the versions", package_facts, self._told)
         for module in filter(is_loaded, TELLERS):
-            found += self._sources.read(module, framework_facts, module)
-        new = [(name, value) for name, value in found if name not in self._told]
-        self._told.update(name for name, _ in new)
-        records = facts(_SOURCE, new)
+            if not any(name.startswith(f"{module}/") for name in self._told):
+                found += self._sources.read(module, framework_facts, module)
+        self._told.update(name for name, _ in found)
+        records = facts(_SOURCE, found)
         if is_first and self._settings.packages:
             records += self._sources.read("the packages", self._packages)
         return records

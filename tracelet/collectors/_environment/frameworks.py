@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Final
 
 _DISTRIBUTIONS: Final = {
-    "torch": "torch", "jax": "jax", "jaxlib": "jaxlib", "flax": "flax", "optax": "optax", "tensorflow": "tensorflow",
+    "tracelet": "tracelet", "torch": "torch", "jax": "jax", "jaxlib": "jaxlib", "flax": "flax", "optax": "optax", "tensorflow": "tensorflow",
     "keras": "keras", "lightning": "lightning", "pytorch_lightning": "pytorch-lightning",
     "transformers": "transformers", "accelerate": "accelerate", "trl": "trl", "peft": "peft",
     "sentence_transformers": "sentence-transformers", "diffusers": "diffusers", "datasets": "datasets",
@@ -23,12 +23,16 @@ _DISTRIBUTIONS: Final = {
 }  # fmt: skip
 
 
-def package_facts() -> Iterator[tuple[str, Any]]:
-    """The versions of the packages that matter most, and are loaded."""
-    yield "package/tracelet", _version("tracelet")
+def package_facts(told: Container[str]) -> Iterator[tuple[str, Any]]:
+    """The versions of the packages that matter most, and are loaded.
+
+    Args:
+        told: Names that need not be told again: to look for a version takes a millisecond.
+    """
     for module, distribution in _DISTRIBUTIONS.items():
-        if module in sys.modules:
-            yield f"package/{distribution}", _version(distribution)
+        name = f"package/{distribution}"
+        if module in sys.modules and name not in told:
+            yield name, _version(distribution)
 
 
 def is_loaded(module: str) -> bool:
