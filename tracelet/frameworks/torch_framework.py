@@ -13,7 +13,7 @@ imported by these calls, and not by importing this module.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, final
@@ -195,3 +195,6 @@ class _SinkOutput(Output):
 
     def record(self, metric: MetricData) -> None:
         self._plugin.emit_metric(replace(metric, source=self._plugin.get_source_id()))
+
+    def before_end(self, write: Callable[[], None]) -> None:
+        """The plug-in's `stop` does it."""

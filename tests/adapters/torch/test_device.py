@@ -180,14 +180,13 @@ def test_a_number_that_could_not_be_computed_is_recorded_as_what_went_wrong(devi
     assert "illegal memory access" in text
 
 
-def record_a_training(before_close: Callable[[Experiment], None] = lambda experiment: None) -> dict[Any, Any]:
+def record_a_training(before_end: Callable[[Experiment], None] = lambda experiment: None) -> dict[Any, Any]:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     with Experiment("device") as experiment:
-        with watch(model, optimizer, per="layer", update_norm=True, histograms_every=3):
-            train(model, optimizer, 5)
-            before_close(experiment)
-        experiment.flush()
+        watch(model, optimizer, per="layer", update_norm=True, histograms_every=3)
+        train(model, optimizer, 5)
+        before_end(experiment)
     names = tracelet.Run(experiment.run_dir).names()
     return {name: points(experiment, name) for name in names} | histograms(experiment)
 

@@ -133,7 +133,7 @@ def test_the_same_script_gives_the_same_of_everything_else(both: tuple[tracelet.
 def test_a_curve_of_precision_and_recall_has_tensorboards_numbers():
     generator = np.random.default_rng(0)
     labels, predictions = generator.integers(0, 2, 500), generator.random(500)
-    weights = generator.random(500)
+    predictions[:2], weights = (0.0, 1.0), generator.random(500)
     writer, experiment = written()
     writer.add_pr_curve("plain", labels, predictions, 1, num_thresholds=20)
     writer.add_pr_curve("weighted", torch.tensor(labels), torch.tensor(predictions), 2, 300, torch.tensor(weights))
@@ -409,6 +409,7 @@ def test_an_experiment_of_the_users_own_stays_theirs_to_stop():
     with Experiment("mine") as experiment:
         with SummaryWriter(experiment=experiment) as writer:
             writer.add_scalar("loss", 1.0, 4)
+        writer.close()
         experiment.log_metric("loss", 2.0, 5)
     assert [4, 5] == tracelet.Run(experiment.run_dir).series("loss").steps.tolist()
     assert 1 == len(list(Path("tracelet_runs").glob("*/*")))

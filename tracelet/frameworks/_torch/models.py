@@ -6,7 +6,7 @@ Called on the thread that trains.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from tracelet.core.experiment import Experiment
@@ -56,6 +56,9 @@ class ExperimentOutput(Output):
 
     def record(self, metric: MetricData) -> None:
         self._experiment.emit_metric(metric)
+
+    def before_end(self, write: Callable[[], None]) -> None:
+        self._experiment.add_barrier(write)
 
     def _describe(self, models: Mapping[str, Module], optimizers: Mapping[str, Optimizer]) -> None:
         """Not before the first step: a lazy module has no parameters earlier."""

@@ -43,6 +43,10 @@ class Output(ABC):
     def record(self, metric: MetricData) -> None:
         """Take anything else."""
 
+    @abstractmethod
+    def before_end(self, write: Callable[[], None]) -> None:
+        """Have what a device still counts written before the end."""
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,12 +123,17 @@ class OptimizerWatch:
         disable: Any = torch.compiler.disable
         self._handles.append(optimizer.register_step_pre_hook(disable(self.before)))
         self._handles.append(optimizer.register_step_post_hook(disable(self.after)))
+        self._output.before_end(self.write_all)
 
     def detach(self) -> None:
         """Watch no more, and write what a device has counted: this waits for it."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self.write_all()
+
+    def write_all(self) -> None:
+        """Write what a device has counted: this waits for it. Called on any thread."""
         try:
             self._write_histograms(only_ready=False)
         except Exception as error:  # noqa: BLE001 - whatever it is, the training is worth more
@@ -146,7 +155,7 @@ class OptimizerWatch:
             # Not after the step: some optimizers compute in the gradients. With a closure, they are computed in it.
             if now.is_watched and not (len(args) > 1 and args[1] is not None) and kwargs.get("closure") is None:
                 self._take(now, optimizer)
-        except Exception as error:  # noqa: BLE001 - as in `detach`
+        except Exception as error:  # noqa: BLE001 - as in `write_all`
             self._report(error)
 
     def after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -162,7 +171,7 @@ class OptimizerWatch:
                 self._finish(now, optimizer, step)
             if self._histograms:
                 self._write_histograms(only_ready=True)
-        except Exception as error:  # noqa: BLE001 - as in `detach`
+        except Exception as error:  # noqa: BLE001 - as in `write_all`
             self._report(error)
 
     # -- inside --------------------------------------------------------------------------------------------------------
@@ -206,10 +215,13 @@ class OptimizerWatch:
 
     def _write_histograms(self, *, only_ready: bool) -> None:
         while self._histograms:
-            name, numbers, make, step, time_s = self._histograms[0]
-            if only_ready and numbers is not None and not numbers.is_ready():
+            try:
+                name, numbers, make, step, time_s = first = self._histograms.popleft()
+            except IndexError:  # Another thread was faster.
                 return
-            self._histograms.popleft()
+            if only_ready and numbers is not None and not numbers.is_ready():
+                self._histograms.appendleft(first)
+                return
             if self._output.is_open():
                 self._output.record(MetricData(self._prefix + name, make(), MetricType.HISTOGRAM, step, time_s))
 
