@@ -130,9 +130,13 @@ def emit(name: str, step: Any, metrics: Mapping[str, jax.Array], outlet: Outlet)
         metrics: From `rows.flattened`.
         outlet: Where they go; if a tracked function collects them, they go where that says.
     """
-    rows = append(blank(Shape(1, size_of(metrics))), step, metrics)
+    forward(name, append(blank(Shape(1, size_of(metrics))), step, metrics), outlet)
+
+
+def forward(name: str, rows: jax.Array, outlet: Outlet, step: int = NO_STEP) -> None:
+    """Record rows that may still be inside of a function, as `emit` and `Outlet.put` do."""
     if not isinstance(rows, jax.core.Tracer):
-        outlet.put(name, rows)
+        outlet.put(name, rows, step)
     elif (collects := collector()) is None or not collects.collect(rows):
         logger.info("%r is recorded by a callback from the device, at each step; see `tracked`", name)
         _call_back(name, rows, outlet)

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar, overload
 import jax
 
 from tracelet.core.experiment import Experiment
-from tracelet.frameworks._jax.leaving import Outlet, collecting, emit
+from tracelet.frameworks._jax.leaving import Outlet, collecting, emit, forward
 from tracelet.frameworks._jax.rows import NO_STEP, flattened, is_number
 from tracelet.frameworks._jax.train_state import MADE_INSIDE, Recording, closed, opened, with_outlet, without_outlet
 
@@ -113,7 +113,7 @@ def tracked(
         found, leaving = compiled(*args, **kwargs)
         step = count()
         for index, row in zip(leaving.indices, leaving.rows, strict=True):
-            (outlets[index] if index != MADE_INSIDE else outlet).put(f"{prefix}/step" if prefix else "step", row, step)
+            forward(f"{prefix}/step" if prefix else "step", row, _outlet_of(index, outlets, outlet), step)
         its = iter(leaving.indices)
         return _states(lambda state: with_outlet(state, _outlet_of(next(its), outlets, outlet)), found)
 
