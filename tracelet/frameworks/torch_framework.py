@@ -144,12 +144,14 @@ class PyTorchFramework(FrameworkPlugin):
 
     def start(self) -> None:
         """Add the hooks."""
+        import torch
         from torch.optim import optimizer
 
         if not self._handles:
+            disable: Any = torch.compiler.disable  # As in `OptimizerWatch.attach`.
             self._handles = [
-                optimizer.register_optimizer_step_pre_hook(self._before),
-                optimizer.register_optimizer_step_post_hook(self._after),
+                optimizer.register_optimizer_step_pre_hook(disable(self._before)),
+                optimizer.register_optimizer_step_post_hook(disable(self._after)),
             ]
 
     def stop(self) -> None:

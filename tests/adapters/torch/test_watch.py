@@ -16,6 +16,7 @@ import tracelet
 from tests.adapters.torch.helpers import STEPS, batches, histograms, names, network, norm, points, train
 from tracelet import Experiment, RunStatus
 from tracelet.errors import UsageError
+from tracelet.frameworks._torch import watching
 from tracelet.frameworks.torch_framework import watch
 
 OPTIMIZERS = {
@@ -187,9 +188,23 @@ def test_an_optimizer_that_computes_the_gradients_itself():
         loss.backward()
         return loss
 
-    with Experiment("digits") as experiment, watch(model, optimizer, experiment=experiment):
+    with Experiment("digits") as experiment, watch(model, optimizer, experiment=experiment, update_norm=True):
         optimizer.step(closure)
     assert [(0, pytest.approx(norm(p.grad for p in model.parameters())))] == points(experiment, "train/grad_norm")
+    assert "train/update_norm" not in names(experiment)  # The weights before the step are not known.
+
+
+def test_a_step_that_is_captured_as_a_graph_is_left_alone(monkeypatch, caplog):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with Experiment("digits") as experiment, watch(model, optimizer, experiment=experiment, histograms_every=1):
+        with monkeypatch.context() as patch:
+            patch.setattr(watching, "_is_captured", lambda tensors: True)
+            train(model, optimizer, 1)
+        train(model, optimizer, 1)
+    assert [1] == [step for step, _ in points(experiment, "train/grad_norm")]
+    assert {1} == {step for _, step in histograms(experiment)}
+    assert [] == caplog.records
 
 
 def test_a_step_that_calls_that_of_its_base_class_is_one():

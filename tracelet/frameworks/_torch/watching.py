@@ -155,6 +155,8 @@ class OptimizerWatch:
             # Not after the step: some optimizers compute in the gradients. With a closure, they are computed in it.
             if now.is_watched and not (len(args) > 1 and args[1] is not None) and kwargs.get("closure") is None:
                 self._take(now, optimizer)
+                if options.update_norm and now.measurement is not None and now.parameters is not None:
+                    now.before = [parameter.detach().clone() for parameter in now.parameters.all]
         except Exception as error:  # noqa: BLE001 - as in `write_all`
             self._report(error)
 
@@ -180,13 +182,14 @@ class OptimizerWatch:
         import torch
 
         parameters = now.parameters = Parameters(optimizer, self._names)
+        if _is_captured(parameters.all):
+            now.measurement = now.histograms = None
+            return
         with torch.no_grad():
             if now.measurement is not None:
                 kinds = {"grad_norm": parameters.gradients, "param_norm": parameters.all}
                 now.measurement.add_norms(kinds, self._places(parameters), {"grad_norm": parameters.scale})
                 now.measurement.add_learning_rates(optimizer)
-                if self._options.update_norm:
-                    now.before = [parameter.clone() for parameter in parameters.all]
                 if self._options.scaler is not None:
                     scale = self._options.scaler._get_scale_async()  # noqa: SLF001 - the public one waits for the device
                     if scale is not None:
@@ -238,3 +241,11 @@ def _was_left_out(optimizer: Optimizer) -> bool:
     """
     found = vars(optimizer).get("found_inf")
     return found is not None and found.is_cpu and bool(found.item())
+
+
+def _is_captured(tensors: list[Tensor]) -> bool:
+    """Whether the step is being captured as a CUDA graph: nothing can be read then, nor when the graph is replayed."""
+    import torch
+
+    cuda: Any = torch.cuda
+    return bool(tensors and tensors[0].is_cuda and cuda.is_current_stream_capturing())
