@@ -111,10 +111,10 @@ def test_a_relay_that_dies_costs_the_record_and_no_output(destination, tmp_path)
     assert output.count(b"records the output has died") <= 1
 
 
-def test_a_library_that_prints_much_and_holds_the_interpreter_does_not_stand_still(tmp_path):
-    plain = run("pipe", "off", "flood", tmp_path / "plain")
-    ended = run("pipe", "auto", "flood", tmp_path / "captured")
-    assert plain.output == ended.output
+@pytest.mark.parametrize("destination", ["terminal", "pipe"])
+def test_a_library_that_prints_much_and_holds_the_interpreter_does_not_stand_still(destination, tmp_path):
+    ended = run(destination, "auto", "flood", tmp_path / "captured")
+    assert 20_000 == ended.output.count("x" * 99)
     assert 20_000 == ended.texts["console/output"].count("x" * 99 + "\n")
 
 

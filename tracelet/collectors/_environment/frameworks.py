@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any, Final
 
 _DISTRIBUTIONS: Final = {
-    "tracelet": "tracelet", "torch": "torch", "jax": "jax", "jaxlib": "jaxlib", "flax": "flax", "optax": "optax", "tensorflow": "tensorflow",
+    "tracelet": "tracelet", "torch": "torch", "jax": "jax", "jaxlib": "jaxlib",
+    "flax": "flax", "optax": "optax", "tensorflow": "tensorflow",
     "keras": "keras", "lightning": "lightning", "pytorch_lightning": "pytorch-lightning",
     "transformers": "transformers", "accelerate": "accelerate", "trl": "trl", "peft": "peft",
     "sentence_transformers": "sentence-transformers", "diffusers": "diffusers", "datasets": "datasets",
