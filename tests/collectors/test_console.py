@@ -247,3 +247,21 @@ def test_nothing_but_blank_lines_makes_no_text():
     transcript.feed(b"\n  \n\n")
     transcript.flush(is_last=True)
     assert [] == texts
+
+
+def test_where_no_relay_can_be_started_the_output_goes_where_it_went(tmp_path):
+    code = (
+        "import os, subprocess, sys\n"
+        "from tracelet.collectors._environment import console\n"
+        "class Dead(subprocess.Popen):\n"
+        "    def __init__(self, command, **options): super().__init__(['true'], **options); self.wait()\n"
+        "console.subprocess.Popen = Dead\n"
+        "capture = console.ConsoleCapture('/nowhere', 'always', 1000)\n"
+        "try: capture.start()\n"
+        "except BrokenPipeError: print('no relay', flush=True)\n"
+        "capture.stop()\nprint('done')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=100, check=True
+    )
+    assert ("no relay\ndone\n", "") == (done.stdout, done.stderr)

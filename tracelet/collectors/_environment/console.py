@@ -114,7 +114,7 @@ class ConsoleCapture:
             self._spawn()
             self._switch_over()
         except BaseException:
-            self._close()
+            self._give_up()
             raise
         self._thread = threading.Thread(target=self._listen, name="tracelet-console", daemon=True)
         self._thread.start()
@@ -193,6 +193,15 @@ class ConsoleCapture:
                 with suppress(OSError):  # No more has come, or nobody takes it.
                     while data := os.read(switch.reading, 1 << 16):
                         os.write(switch.original, data)
+
+    def _give_up(self) -> None:
+        """Leave everything as it was."""
+        process, self._process = self._process, None
+        self._switch_back()
+        self._close()
+        if process is not None:
+            process.kill()
+            process.communicate()
 
     def _close(self) -> None:
         with self._lock:

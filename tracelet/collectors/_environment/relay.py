@@ -36,6 +36,7 @@ SOURCE: Final = "environment_collector"
 _POLL_S: Final = 0.5
 _FLUSH_S: Final = 10.0
 _READ_BYTES: Final = 1 << 16
+_MAX_LEFT: Final = 1000  # Pieces: a worker that outlives the run may print without end.
 _MAX_FOLLOWED_BYTES: Final = 1 << 22  # At once.
 _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGPIPE)
 
@@ -123,8 +124,9 @@ class _Relay:
                 continue
             self._follow()
             if has_ended or not self._is_starter_alive():
-                while self._pass_on(0.0) is None:  # What is in the pipes still belongs to the run.
-                    pass
+                for _ in range(_MAX_LEFT):  # What is in the pipes still belongs to the run.
+                    if self._pass_on(0.0) is not None:
+                        break
                 self._end_recording()
             elif time.monotonic() - self._flushed_s >= _FLUSH_S:
                 self._flush()
