@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 from tracelet.backends._wandb import mapping
+from tracelet.backends._wandb.configuration import Configuration
+from tracelet.backends._wandb.ending import end_run
 from tracelet.backends._wandb.history import History
 from tracelet.backends._wandb.init import open_run
 from tracelet.backends._wandb.log import TransactionLog
@@ -33,10 +35,7 @@ from tracelet.delivery.retry import Verdict, judge
 from tracelet.delivery.state import RemoteState
 from tracelet.utils.imports import require
 
-EXIT_CODES: Final = {"finished": 0, "failed": 1, "killed": 255}  # 255 is what the SDK has for Ctrl-C.
-
 _NUMBERS: Final = frozenset({MetricType.SCALAR.value, MetricType.SYSTEM.value})
-_MAX_ORIGINALS: Final = 1_000  # Entries of the configuration that say what a changed name was.
 _MAX_ERROR_CHARS: Final = 10_000
 
 
@@ -61,13 +60,12 @@ class WandbRun:
         self._taken = 0  # Records since `store`.
         self._fault: Exception | None = None  # What is wrong with the record after these.
         self._rows = Rows(self._log, self._state["axes"] or {})
-        self._config: dict[str, Any] = {}
-        self._originals: set[str] = set()
         self._sent: Counter[str] = Counter()  # The records that wandb-core was sent, by kind.
         self._run = open_run(self._wandb, facts, settings, self._state["tags"] or ())
         self._file = os.fspath(self._run.settings.sync_file)
         self._written = TransactionLog(self._file)
         self._history = History(self._run)
+        self._config = Configuration(self._run)
         self._run.define_metric(STEP_KEY, hidden=True)
         self._run.define_metric("*", step_metric=STEP_KEY, step_sync=False)
         for key, axis in self._rows.axes.items():
@@ -130,17 +128,10 @@ class WandbRun:
         """End the run as its status says; without one, or where it goes on, bring out what there is and leave it open.
 
         Raises:
-            TimeoutError: The service has not got everything; the next start sends the rest.
+            TimeoutError: As `end_run`.
         """
-        run, status = self._run, self._status
-        if goes_on or status is None:
-            exit_record = require("wandb.proto.wandb_internal_pb2", "The W&B backend").RunExitRecord(not_complete=True)
-            # `finish` has no word for a run that goes on, though wandb-core has.
-            run._interface._make_exit = lambda _: exit_record  # noqa: SLF001  as the line above
-        run.finish(exit_code=EXIT_CODES.get(status or "finished", 1))
-        if run._finish_timed_out:  # noqa: SLF001  else told in print alone, or by an error amid the clean-up
-            raise TimeoutError("W&B has not got everything in time; the next start of the run sends the rest")
-        if not run.offline:
+        end_run(self._run, None if goes_on else self._status)
+        if not self._run.offline:
             self._state.update({"unfinished": []})
 
     # -- records -------------------------------------------------------------------------------------------------------
@@ -151,7 +142,7 @@ class WandbRun:
             case Form.MEDIA:
                 self._add(record.name, media(self._wandb, record), record.iteration, record.timestamp)
             case Form.CONFIG:
-                self._config[self._key(record.name)] = mapping.config_value(record.value)
+                self._config.update({self._config.key(record.name): mapping.config_value(record.value)})
             case Form.ARTIFACT:
                 aliases = ["latest", *([] if record.iteration is None else [f"step-{record.iteration}"])]
                 self._run.log_artifact(artifact(self._wandb, record), aliases=aliases)
@@ -167,27 +158,20 @@ class WandbRun:
         elif name == DESCRIPTION_NAME:
             run.notes = value
         elif name == GIT_COMMIT_NAME:
-            self._config[name] = value
+            self._config.update({name: value})
         elif name.startswith(DEFINE_PREFIX):
-            key, axis = self._key(name.removeprefix(DEFINE_PREFIX)), self._key(value["step"])
+            key, axis = self._config.key(name.removeprefix(DEFINE_PREFIX)), self._config.key(value["step"])
             self._rows.axes[key] = axis
             self._state.update({"axes": dict(self._rows.axes)})
             self._define(key, axis)
         elif not mapping.is_word(tag := name.removeprefix(TAG_PREFIX), value):
-            self._config[mapping.TAG_CONFIG_PREFIX + self._key(tag)] = value
+            self._config.update({mapping.TAG_CONFIG_PREFIX + self._config.key(tag): value})
         elif tag not in (run.tags or ()):
             run.tags = (*(run.tags or ()), tag)
             self._state.update({"tags": list(run.tags)})
 
-    def _key(self, name: str) -> str:
-        key = mapping.series_key(name)
-        if key != name and key not in self._originals and len(self._originals) < _MAX_ORIGINALS:
-            self._originals.add(key)
-            self._config[mapping.ORIGINAL_PREFIX + key] = name
-        return key
-
     def _add(self, name: str, value: Any, step: int | None, time_s: float | None) -> None:
-        self._rows.add(self._key(name), value, step, time.time() if time_s is None else time_s)
+        self._rows.add(self._config.key(name), value, step, time.time() if time_s is None else time_s)
 
     def _log(self, row: dict[str, Any]) -> None:
         self._history.log(row)
@@ -205,10 +189,7 @@ class WandbRun:
         self._written.wait_for(self._sent, probe=lambda: self._run.define_metric(STEP_KEY, hidden=True))
 
     def _send_config(self) -> None:
-        if self._config:
-            changed, self._config = self._config, {}
-            self._run.config.update(changed, allow_val_change=True)
-            self._sent["config"] += 1
+        self._sent["config"] += self._config.send()
 
     def _resend(self, files: Sequence[str]) -> None:
         """Send again what a wandb-core which died had written to its files, and not brought to the service."""
