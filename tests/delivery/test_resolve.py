@@ -115,10 +115,10 @@ def test_the_end_does_not_wait_for_what_never_comes(make, caplog):
     value = Value(1.0)
     resolver.put(value, written.append)
     assert not resolver.drain(0.0)
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "tracelet-resolver"]
     resolver.close()
     assert "1 values are still being computed, and will not be recorded" in caplog.text
     value.event.set()
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "tracelet-resolver"]
     thread.join(WAIT_S)
     assert not thread.is_alive()
     assert [] == written

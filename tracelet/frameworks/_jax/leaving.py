@@ -28,7 +28,7 @@ from jax.extend.core import get_opaque_trace_state
 
 from tracelet.core.experiment import Experiment
 from tracelet.errors import ExperimentStateError
-from tracelet.frameworks._jax.rows import NO_STEP, Rows, Shape, append, blank, size_of
+from tracelet.frameworks._jax.rows import NO_STEP, Rows, single
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def emit(name: str, step: Any, metrics: Mapping[str, jax.Array], outlet: Outlet)
         metrics: From `rows.flattened`.
         outlet: Where they go; if a tracked function collects them, they go where that says.
     """
-    forward(name, append(blank(Shape(1, size_of(metrics))), step, metrics), outlet)
+    forward(name, single(step, metrics), outlet)
 
 
 def forward(name: str, rows: jax.Array, outlet: Outlet, step: int = NO_STEP) -> None:

@@ -108,18 +108,15 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float))
 
 
-def size_of(metrics: Mapping[str, jax.Array]) -> int:
-    """How many words they need."""
-    return struct.calcsize(_codes(metrics)) // 4
+def blank(shape: Shape, step: Any) -> jax.Array:
+    """An array without any row, of uint32 and the shape (*step's, rows + 1, words).
 
-
-def _codes(metrics: Mapping[str, jax.Array]) -> str:
-    return "<" + "".join(str(code_of(number.dtype)) for number in metrics.values())
-
-
-def blank(shape: Shape) -> jax.Array:
-    """An array without any row, of uint32 and the shape (rows + 1, words)."""
-    return jnp.zeros((1 + shape.rows, _HEAD + shape.words), jnp.uint32)
+    Args:
+        shape: Its size.
+        step: A step counter. The array is where that is; of a stack of counters, as for `vmap`, it is a stack.
+    """
+    zero = (jnp.asarray(step) * 0).astype(jnp.uint32)[..., None, None]
+    return jnp.zeros((1 + shape.rows, _HEAD + shape.words), jnp.uint32) + zero
 
 
 def append(rows: jax.Array, step: Any, metrics: Mapping[str, jax.Array]) -> jax.Array:
@@ -133,19 +130,29 @@ def append(rows: jax.Array, step: Any, metrics: Mapping[str, jax.Array]) -> jax.
     Raises:
         UsageError: A row has no room for so many.
     """
-    layout = Layout(tuple(metrics), _codes(metrics))
-    room, needed = rows.shape[1] - _HEAD, size_of(metrics)
+    row = _row(step, metrics)
+    needed, room = len(row) - _HEAD, rows.shape[1] - _HEAD
     if needed > room:
         raise UsageError(
             f"{len(metrics)} metrics of one step need {needed} words of 32 bits, and there is room for {room}; make it "
             f"larger with max_metrics={needed}. They are {', '.join(metrics)}"
         )
-    head = [to_words(jnp.asarray(step).astype(jnp.int32)), jnp.full(1, layout.register(), jnp.uint32)]
-    rest = jnp.zeros(room - needed, jnp.uint32)
-    row = jnp.concatenate([*head, *(to_words(number) for number in metrics.values()), rest])
     count = rows[0, 0]
     place = (1 + count % jnp.uint32(rows.shape[0] - 1)).astype(jnp.int32)
-    return jax.lax.dynamic_update_slice(rows, row[None], (place, jnp.int32(0))).at[0, 0].set(count + 1)
+    row = jnp.pad(row, (0, room - needed))[None]
+    return jax.lax.dynamic_update_slice(rows, row, (place, jnp.int32(0))).at[0, 0].set(count + 1)
+
+
+def single(step: Any, metrics: Mapping[str, jax.Array]) -> jax.Array:
+    """An array of one row, as `append` makes it."""
+    row = _row(step, metrics)
+    return jnp.stack([jnp.zeros_like(row).at[0].set(1), row])
+
+
+def _row(step: Any, metrics: Mapping[str, jax.Array]) -> jax.Array:
+    layout = Layout(tuple(metrics), "<" + "".join(str(code_of(number.dtype)) for number in metrics.values()))
+    head = [to_words(jnp.asarray(step).astype(jnp.int32)), jnp.full(1, layout.register(), jnp.uint32)]
+    return jnp.concatenate([*head, *(to_words(number) for number in metrics.values())])
 
 
 @final

@@ -71,6 +71,8 @@ def tracked(
     if function is None:
         keywords = {"experiment": experiment, "prefix": prefix, "first_step": first_step, "transform": transform}
         return functools.partial(tracked, **keywords, all_processes=all_processes, **options)
+    # A tree of shardings that was made of a state is a state, too.
+    options = {name: _states(lambda state: without_outlet(state)[0], option) for name, option in options.items()}
     for name, default in (("out_shardings", None), ("out_axes", 0)):
         if name in options:
             options[name] = (options[name], default)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, TypeVar, cast, final, get_args
 
 import jax
-import jax.numpy as jnp
 from flax import serialization
 from flax.linen.fp8_ops import OVERWRITE_WITH_GRADIENT
 from flax.training.dynamic_scale import DynamicScale
@@ -163,12 +162,9 @@ def wrap(
 
 
 def opened(state: Any, number: int) -> Any:
-    """The state with a leaf more, for rows; a stack of states, as for `vmap`, has a stack of rows."""
+    """The state with a leaf more, for rows."""
     plan, outlet, *_ = state.telemetry
-    rows = blank(plan.shape)
-    return _copied(
-        state, Telemetry(plan, outlet, number, jnp.broadcast_to(rows, (*jnp.shape(state.step), *rows.shape)))
-    )
+    return _copied(state, Telemetry(plan, outlet, number, blank(plan.shape, state.step)))
 
 
 def closed(state: Any) -> tuple[Any, int, jax.Array]:
