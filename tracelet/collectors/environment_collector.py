@@ -92,7 +92,7 @@ class EnvironmentCollector(CollectorPlugin):
         self._sources.read("the console", self._start_console)
 
     def stop(self) -> None:
-        """Give the output back, and remove the scratch files; the run has its own link to them."""
+        """Give the output back, and remove the scratch files."""
         self._active = False
         console, self._console = self._console, None
         if console is not None:
@@ -108,6 +108,7 @@ class EnvironmentCollector(CollectorPlugin):
         """What has not been told yet."""
         if not self._active:
             return []
+        self._open.close()  # The run has its own link to what an earlier reading gave.
         is_first = not self._told
         found: list[tuple[str, Any]] = []
         if is_first:

@@ -96,7 +96,7 @@ class GitCollector(CollectorPlugin):
         self._active, self._told, self._found = True, False, None
 
     def stop(self) -> None:
-        """Remove the scratch files; the run has its own link to the patch."""
+        """Remove the scratch files."""
         self._active = False
         self._open.close()
 
@@ -107,6 +107,7 @@ class GitCollector(CollectorPlugin):
     def collect(self) -> Sequence[MetricData]:
         """All there is to know, at the first reading."""
         if not self._active or self._told:
+            self._open.close()  # The run has its own link to what the first reading gave.
             return []
         self._told = True
         if shutil.which("git") is None:  # GitPython can't even be imported then.
