@@ -58,5 +58,5 @@ def run_python(code: str, *arguments: str, options: Sequence[str] = (), **enviro
         capture_output=True,
         text=True,
         timeout=120,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", **environment},
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TRACELET_COLLECTORS": "", **environment},
     )
