@@ -94,16 +94,21 @@ class Progress:
             values, names = {}, self._names
             for key, value in logs.items():
                 values[names[key] if key in names else self._new_name(key)] = value
-            self._add_speed(values, step, state.total_flos)
+            done = self.throughput.read(step, state.total_flos)
+            if done is not None:
+                steps, spent_s, flops = done
+                values["throughput/step_time_s"] = spent_s / steps
+                values["throughput/samples_per_s"] = self._samples_per_step * steps / spent_s
+                if self._flops_per_token and flops > 0:
+                    values["throughput/tokens_per_s"] = flops / self._flops_per_token / spent_s
+                    values["train/tokens_seen"] = float(round(state.total_flos / self._flops_per_token))
+                if self._peak_of_all and flops > 0:
+                    values["throughput/mfu"] = flops / self._peak_of_all / spent_s
             if self._of_groups:
                 values |= {name: float(value) for name, value in self._of_groups.items()}
             loss, norm = logs["loss"], logs.get("grad_norm")
             if (type(loss) is float and not isfinite(loss)) or (type(norm) is float and not isfinite(norm)):
-                if step != self._nonfinite_step:
-                    values["train/nonfinite"] = 1.0
-                filtered, not_seen = args.logging_nan_inf_filter, state.logging_steps != 1
-                what = f"the loss is {loss} and the gradient's norm {norm}."
-                self._warn(step, what + (_FILTERED if filtered else "") + (_NOT_SEEN if not_seen else ""))
+                values |= self._nonfinite(args, state, f"the loss is {loss} and the gradient's norm {norm}.")
         else:
             values = self._of_evaluation(logs, args)
         if self._epoch_step == step:
@@ -134,24 +139,17 @@ class Progress:
         self._warn(step, f"the model's loss was {loss}.")
         return {"train/true_loss": loss, "train/nonfinite": 1.0}
 
-    def _add_speed(self, values: dict[str, Any], step: int, total_flos: float) -> None:
-        done = self.throughput.read(step, total_flos)
-        if done is None:
-            return
-        steps, spent_s, flops = done
-        values["throughput/step_time_s"] = spent_s / steps
-        values["throughput/samples_per_s"] = self._samples_per_step * steps / spent_s
-        if self._flops_per_token and flops > 0:
-            values["throughput/tokens_per_s"] = flops / self._flops_per_token / spent_s
-            values["train/tokens_seen"] = float(round(total_flos / self._flops_per_token))
-        if self._peak_of_all and flops > 0:
-            values["throughput/mfu"] = flops / self._peak_of_all / spent_s
-
     def _of_evaluation(self, logs: Mapping[str, Any], args: TrainingArguments) -> dict[str, Any]:
         metric = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
         if metric in logs:
             self._best_name = f"best/{series_name(metric, stage_prefix(logs))}"
         return series_of(logs)
+
+    def _nonfinite(self, args: TrainingArguments, state: TrainerState, what: str) -> dict[str, float]:
+        """The mark of a log with a value that is not finite, unless the true loss has made it."""
+        why = (_FILTERED if args.logging_nan_inf_filter else "") + (_NOT_SEEN if state.logging_steps != 1 else "")
+        self._warn(state.global_step, what + why)
+        return {} if state.global_step == self._nonfinite_step else {"train/nonfinite": 1.0}
 
     def _new_name(self, key: str) -> str:
         name = series_name(str(key), None)

@@ -77,10 +77,12 @@ class Session:
 
     def log(self, args: TrainingArguments, state: TrainerState, logs: Mapping[str, Any]) -> None:
         """Record what the trainer logs, and what is known besides."""
-        if self._losses is not None and "loss" in logs:
-            for step, loss in self._losses.read():
-                self.recording.log(self.progress.true_loss(step, loss), step)
-        self.recording.log(self.progress.values(logs, args, state), state.global_step)
+        try:  # Steps before this one come first.
+            if self._losses is not None and "loss" in logs:
+                for step, loss in self._losses.read():
+                    self.recording.log(self.progress.true_loss(step, loss), step)
+        finally:
+            self.recording.log(self.progress.values(logs, args, state), state.global_step)
 
     def evaluated(self, state: TrainerState) -> None:
         """An evaluation has ended; the trainer has not compared it with the best one yet."""
