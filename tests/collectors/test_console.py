@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
@@ -106,9 +107,10 @@ def test_a_relay_that_dies_costs_the_record_and_no_output(destination, tmp_path)
             output += data
     os.close(reading)
     assert 0 == process.wait(100)
-    lines = [line for line in output.decode().split("\n") if "records the output has died" not in line]
-    assert plain.output == "\n".join(lines)
-    assert output.count(b"records the output has died") <= 1
+    # The warning may come into the middle of a line, from another thread.
+    printed, warnings = re.subn(r"the process that records the output has died[^\r\n]*\r?\n", "", output.decode())
+    assert plain.output == printed
+    assert warnings <= 1
 
 
 @pytest.mark.parametrize("destination", ["terminal", "pipe"])
