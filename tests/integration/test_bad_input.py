@@ -180,7 +180,7 @@ def test_nested_and_cyclic_values(experiment: Experiment):
 # -- names -------------------------------------------------------------------------------------------------------------
 
 NAMES = [
-    "", " ", ".", "..", "../../x", "/etc/passwd", "a//b", "a/", "a\\b", "a\nb", "\0", "a\0b", "\x1b[31mred", "\x7f",
+    "", " ", ".", "..", "../../x", "/etc/hosts", "a//b", "a/", "a\\b", "a\nb", "\0", "a\0b", "\x1b[31mred", "\x7f",
     "ünïcödé 🚀", "\u202eabc", "e\u0301", "\xe9", "\ud800", "<script>alert(1)</script>", "%", "key#1", "a",
     "a/b", "a/b/c", "A", "None", "x" * 1000, "y" * 10_000, "tracelet/status", "tracelet/tag/x", '"', "{}", "run.json",
     "CON",

@@ -40,7 +40,8 @@ class Grade(enum.IntEnum):
     PLAIN = 0  # Nothing.
     MAYBE = 1  # A credential if it looks like one: `sort_key`, `tokens`, `token_file`.
     CREDENTIAL = 2  # A text is one; a number and a tokenizer's `<pad>` are none.
-    SECRET = 3  # Whatever is no None, True or False is one: a password may be all digits.
+    SECRET = 3  # A text is one whatever it is, and so is a number: a password may be all digits.
+    NAMED = 4  # The user says so: whatever is no None, True or False is one.
 
 
 def grade_of(name: str) -> Grade:

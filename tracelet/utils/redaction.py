@@ -45,6 +45,7 @@ def _is_mixed(text: str) -> bool:
 
 # -- places in texts ---------------------------------------------------------------------------------------------------
 
+_LEAST_PASSWORD: Final = 1000  # Less is a number about one: `password_length=12`.
 _SHORTEST: Final = 12  # No token of `token_shapes` is shorter.
 _USER_INFO: Final = re.compile(r"(?<=://)(?!git@)[^/\s?#\"'<>]*@")
 _QUERY: Final = re.compile(r"([?&;#]([^=&;#?\s]{1,100})=)([^&;#\s\"'<>]+)")
@@ -163,12 +164,13 @@ class Redactor:
         if isinstance(value, list):
             return [self._value(item, grade) for item in value]
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return HIDDEN if is_number and grade is Grade.SECRET else value
+        least = {Grade.SECRET: _LEAST_PASSWORD, Grade.NAMED: 0}.get(grade) if is_number else None
+        return HIDDEN if least is not None and abs(value) >= least else value
 
     def _is_hidden(self, text: str, grade: Grade) -> bool:
         if grade is Grade.PLAIN or text.startswith(HIDDEN) or _REFERENCE.fullmatch(text):
             return False
-        if grade is Grade.SECRET:
+        if grade >= Grade.SECRET:
             return True
         return not _SPECIAL_TOKEN.fullmatch(text) and (grade is Grade.CREDENTIAL or _looks_random(text))
 
@@ -179,7 +181,7 @@ class Redactor:
         plain = _plain(name)
         if plain in self._keep:
             return Grade.PLAIN
-        return Grade.SECRET if plain in self._names else grade_of(name)
+        return Grade.NAMED if plain in self._names else grade_of(name)
 
     def _argument(self, name: str, value: str) -> str:
         name = name.lstrip("-+~")
@@ -187,7 +189,7 @@ class Redactor:
         if name in _USERS and divider:
             return f"{user}:{HIDDEN}"
         grade = self._highest(re.split("[./]", name))
-        is_hidden = self._is_hidden(value, grade) and (grade is Grade.SECRET or not _NUMBER.fullmatch(value))
+        is_hidden = self._is_hidden(value, grade) and (grade >= Grade.SECRET or not _NUMBER.fullmatch(value))
         return HIDDEN if value and is_hidden else self.clean(value)
 
     def _queried(self, match: re.Match[str]) -> str:

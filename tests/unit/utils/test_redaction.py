@@ -35,8 +35,8 @@ def test_what_is_no_credential_stays(kept: dict[str, Any]):
 
 
 def test_a_password_of_digits_is_hidden_too():
-    assert {"password": HIDDEN, "secret_number": HIDDEN, "token_count": 3} == dict(
-        redacted({"password": 1234, "secret_number": 1, "token_count": 3})
+    assert {"password": HIDDEN, "password_length": 12, "token_count": 3000} == dict(
+        redacted({"password": 1234, "password_length": 12, "token_count": 3000})
     )
 
 
