@@ -3,9 +3,9 @@
     rows[0]     [how many rows were ever written, 0, …]
     rows[1:]    a ring of rows: [step, id of the layout, the numbers as words of 32 bits, …]
 
-`blank` and `append` are called while a function is traced, or outside of any; `Rows` on the thread that trains, when
-the function has returned, and by the resolver. Guarantee: each number keeps its own type, and each row knows its own
-names; so the same array takes the metrics of any step function, as `scan` and `cond` need it. The id of a layout is a
+`Steps` and `single` are used while a function is traced, or outside of any; `Rows` on the thread that trains, when the
+function has returned, and by the resolver. Guarantee: each number keeps its own type, and each row knows its own names;
+so the same array takes the metrics of any step function, as `scan` and `cond` need it. The id of a layout is a
 checksum: all processes of a program compile the same.
 """
 
@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import struct
 import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, final
+from typing import Any, ClassVar, Final, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
@@ -108,43 +109,56 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float))
 
 
-def blank(shape: Shape, step: Any) -> jax.Array:
-    """An array without any row, of uint32 and the shape (*step's, rows + 1, words).
+@final
+class Steps(NamedTuple):
+    """The steps that a state has made within a traced function, as it has come to this point.
 
-    Args:
-        shape: Its size.
-        step: A step counter. The array is where that is; of a stack of counters, as for `vmap`, it is a stack.
+    Attributes:
+        ring: An array of rows, as `array` makes it, that the state has brought along; None at the beginning.
+        fresh: Rows that are not in there.
     """
-    zero = (jnp.asarray(step) * 0).astype(jnp.uint32)[..., None, None]
-    return jnp.zeros((1 + shape.rows, _HEAD + shape.words), jnp.uint32) + zero
 
+    ring: Any = None
+    fresh: tuple[jax.Array, ...] = ()
 
-def append(rows: jax.Array, step: Any, metrics: Mapping[str, jax.Array]) -> jax.Array:
-    """The array with one row more.
+    def and_this(self, step: Any, metrics: Mapping[str, jax.Array]) -> Steps:
+        """With one step more.
 
-    Args:
-        rows: From `blank` or `append`.
-        step: What the row is recorded under.
-        metrics: From `flattened`.
+        Args:
+            step: What it is recorded under.
+            metrics: From `flattened`.
+        """
+        return Steps(self.ring, (*self.fresh, _row(step, metrics)))
 
-    Raises:
-        UsageError: A row has no room for so many.
-    """
-    row = _row(step, metrics)
-    needed, room = len(row) - _HEAD, rows.shape[1] - _HEAD
-    if needed > room:
-        raise UsageError(
-            f"{len(metrics)} metrics of one step need {needed} words of 32 bits, and there is room for {room}; make it "
-            f"larger with max_metrics={needed}. They are {', '.join(metrics)}"
-        )
-    count = rows[0, 0]
-    place = (1 + count % jnp.uint32(rows.shape[0] - 1)).astype(jnp.int32)
-    row = jnp.pad(row, (0, room - needed))[None]
-    return jax.lax.dynamic_update_slice(rows, row, (place, jnp.int32(0))).at[0, 0].set(count + 1)
+    def array(self, shape: Shape, counter: Any) -> jax.Array:
+        """All in one array of uint32, of the shape (*counter's, rows + 1, words), whatever the steps are.
+
+        Args:
+            shape: Its size.
+            counter: A step counter: the array is where that is, and of a stack of counters (`vmap`) a stack.
+
+        Raises:
+            UsageError: A row has no room for the metrics of a step.
+        """
+        rows = self.ring
+        if rows is None:
+            zero = (jnp.asarray(counter) * 0).astype(jnp.uint32)[..., None, None]
+            rows = jnp.zeros((1 + shape.rows, _HEAD + shape.words), jnp.uint32) + zero
+        for row in self.fresh:
+            rows = _appended(rows, row)
+        return rows  # type: ignore[no-any-return]  # JAX makes trees of whatever it likes.
+
+    def result(self, shape: Shape, counter: Any) -> jax.Array | None:
+        """All in one array, as small as it can be; None if there are none."""
+        if self.ring is not None or not self.fresh:
+            return None if self.ring is None else self.array(shape, counter)
+        words = max(len(row) for row in self.fresh)
+        rows = [jnp.pad(row, (0, words - len(row))) for row in self.fresh]
+        return jnp.stack([jnp.zeros_like(rows[0]).at[0].set(len(rows)), *rows])
 
 
 def single(step: Any, metrics: Mapping[str, jax.Array]) -> jax.Array:
-    """An array of one row, as `append` makes it."""
+    """An array of one row."""
     row = _row(step, metrics)
     return jnp.stack([jnp.zeros_like(row).at[0].set(1), row])
 
@@ -153,6 +167,19 @@ def _row(step: Any, metrics: Mapping[str, jax.Array]) -> jax.Array:
     layout = Layout(tuple(metrics), "<" + "".join(str(code_of(number.dtype)) for number in metrics.values()))
     head = [to_words(jnp.asarray(step).astype(jnp.int32)), jnp.full(1, layout.register(), jnp.uint32)]
     return jnp.concatenate([*head, *(to_words(number) for number in metrics.values())])
+
+
+def _appended(rows: jax.Array, row: jax.Array) -> jax.Array:
+    needed, room = len(row) - _HEAD, rows.shape[1] - _HEAD
+    if needed > room:
+        raise UsageError(
+            f"the metrics of one step need {needed} words of 32 bits, and in a scan there is room for {room}: make it "
+            f"larger with max_metrics={needed}"
+        )
+    count = rows[0, 0]
+    place = (1 + count % jnp.uint32(rows.shape[0] - 1)).astype(jnp.int32)
+    row = jnp.pad(row, (0, room - needed))[None]
+    return jax.lax.dynamic_update_slice(rows, row, (place, jnp.int32(0))).at[0, 0].set(count + 1)
 
 
 @final
@@ -166,7 +193,7 @@ class Rows:
         """Take this process's part of an array. Starts nothing.
 
         Args:
-            array: From `append`; from `vmap` and `pmap` with an axis more.
+            array: From `Steps` or `single`; from `vmap` and `pmap` with an axis more.
             step: Of the rows that have none.
         """
         if isinstance(array, jax.Array) and len(array.sharding.device_set) > 1:
@@ -174,7 +201,7 @@ class Rows:
             array = array.addressable_data(0)
         self._array = array
         self._step = step
-        self.size_bytes = int(array.nbytes)
+        self.size_bytes = 4 * math.prod(array.shape)
 
     def is_ready(self) -> bool:
         """As `Deferred`."""

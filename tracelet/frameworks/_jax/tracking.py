@@ -13,7 +13,8 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar, overload
+from dataclasses import dataclass, field
+from typing import Any, Final, Self, TypeVar, final, overload
 
 import jax
 
@@ -80,25 +81,17 @@ def tracked(
     count: Callable[[], int] = itertools.count(first_step).__next__
 
     @functools.wraps(function)
-    def inside(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        numbers = itertools.count()
+    def inside(*args: Any, **kwargs: Any) -> tuple[Any, _Leaving]:
+        leaving, numbers = _Leaving(), itertools.count()
         with collecting() as collector:
             args, kwargs = _states(lambda state: opened(state, next(numbers)), (args, kwargs))
-            found = function(*args, **kwargs)
-            rows: list[tuple[int, jax.Array]] = []
-
-            def close(state: Any) -> Any:
-                state, index, own_rows = closed(state)
-                rows.append((index, own_rows))
-                return state
-
-            found = _states(close, found)
+            found = _states(leaving.close, function(*args, **kwargs))
             metrics = flattened(_numbers(found), prefix)
-            if metrics := {name: metrics[name] for name in metrics.keys() - collector.names}:
+            if metrics := {name: value for name, value in metrics.items() if name not in collector.names}:
                 emit(prefix, _step(found), metrics, outlet)
-        rows += [(MADE_INSIDE, row) for row in collector.result()]
-        indices = tuple(index for index, _ in rows)
-        return found, _Leaving(indices, [row for _, row in rows])
+        for rows in collector.result():
+            leaving.add(MADE_INSIDE, rows)
+        return found, leaving
 
     compiled = transform(inside, **options)
 
@@ -113,11 +106,12 @@ def tracked(
 
         args, kwargs = _states(strip, (args, kwargs))
         found, leaving = compiled(*args, **kwargs)
+        outlets.append(outlet)  # Of the number MADE_INSIDE, which is -1.
         step = count()
-        for index, row in zip(leaving.indices, leaving.rows, strict=True):
-            forward(f"{prefix}/step" if prefix else "step", row, _outlet_of(index, outlets, outlet), step)
-        its = iter(leaving.indices)
-        return _states(lambda state: with_outlet(state, _outlet_of(next(its), outlets, outlet)), found)
+        for number, rows in zip(leaving.numbers, leaving.rows, strict=True):
+            forward(f"{prefix}/step" if prefix else "step", rows, outlets[number], step)
+        owners = iter(leaving.states)
+        return _states(lambda state: with_outlet(state, outlets[next(owners)]), found)
 
     return call
 
@@ -137,24 +131,43 @@ def capture(metrics: Mapping[str, Any], step: Any = None, *, prefix: str = "trai
     emit(prefix or "capture", NO_STEP if step is None else step, found, Outlet())
 
 
+@final
 @jax.tree_util.register_pytree_node_class
+@dataclass
 class _Leaving:
-    """The rows that leave a function, and the index of the state of each."""
+    """What leaves a function beside its results.
 
-    def __init__(self, indices: tuple[int, ...], rows: Any) -> None:
-        self.indices = indices
-        self.rows = rows
+    Attributes:
+        rows: Arrays of rows.
+        numbers: The number of the state of each array, or `MADE_INSIDE`.
+        states: The number of each state in the results.
+    """
 
-    def tree_flatten(self) -> tuple[tuple[Any], tuple[int, ...]]:
-        return (self.rows,), self.indices
+    rows: list[Any] = field(default_factory=list)
+    numbers: tuple[int, ...] = ()
+    states: tuple[int, ...] = ()
+
+    def close(self, state: Any) -> Any:
+        """Take the rows of a state, and give it as it is outside."""
+        state, number, rows = closed(state)
+        self.states += (number,)
+        if rows is not None:
+            self.add(number, rows)
+        return state
+
+    def add(self, number: int, rows: jax.Array) -> None:
+        """Take rows."""
+        self.rows.append(rows)
+        self.numbers += (number,)
+
+    def tree_flatten(self) -> tuple[tuple[Any], tuple[tuple[int, ...], ...]]:
+        """For JAX."""
+        return (self.rows,), (self.numbers, self.states)
 
     @classmethod
-    def tree_unflatten(cls, indices: tuple[int, ...], children: tuple[Any]) -> _Leaving:
-        return cls(indices, *children)
-
-
-def _outlet_of(index: int, outlets: list[Outlet], own: Outlet) -> Outlet:
-    return outlets[index] if index != MADE_INSIDE else own
+    def tree_unflatten(cls, about: tuple[tuple[int, ...], ...], children: tuple[Any]) -> Self:
+        """For JAX."""
+        return cls(*children, *about)
 
 
 def _states(change: Callable[[Any], Any], value: Any) -> Any:

@@ -27,7 +27,7 @@ from tracelet.core.experiment import Experiment
 from tracelet.errors import UsageError
 from tracelet.frameworks._jax.leaving import Outlet, collector, emit
 from tracelet.frameworks._jax.measuring import learning_rates, moved, norm
-from tracelet.frameworks._jax.rows import Shape, append, blank, flattened
+from tracelet.frameworks._jax.rows import Shape, Steps, flattened
 
 Measure = Literal["grad_norm", "update_norm", "param_norm", "learning_rate"]
 
@@ -61,13 +61,13 @@ class Telemetry(NamedTuple):
         plan: What is recorded.
         outlet: Where it goes.
         number: Which of a tracked function's states it is, while that is traced, or `MADE_INSIDE`; None outside.
-        rows: Of a state with a number: its steps.
+        steps: Of a state with a number: what it has done.
     """
 
     plan: Plan
     outlet: Outlet
     number: int | None = None
-    rows: Any = None
+    steps: Steps = Steps()
 
 
 MADE_INSIDE: Final = -1
@@ -162,15 +162,15 @@ def wrap(
 
 
 def opened(state: Any, number: int) -> Any:
-    """The state with a leaf more, for rows."""
+    """The state with a leaf more, for the rows of its steps."""
     plan, outlet, *_ = state.telemetry
-    return _copied(state, Telemetry(plan, outlet, number, blank(plan.shape, state.step)))
+    return _copied(state, Telemetry(plan, outlet, number))
 
 
-def closed(state: Any) -> tuple[Any, int, jax.Array]:
-    """An open state as it is outside, its number, and its rows."""
-    plan, outlet, number, rows = state.telemetry
-    return _copied(state, Telemetry(plan, outlet)), number, rows
+def closed(state: Any) -> tuple[Any, int, jax.Array | None]:
+    """An open state as it is outside, its number, and its rows, if it has made steps."""
+    plan, outlet, number, steps = state.telemetry
+    return _copied(state, Telemetry(plan, outlet)), number, steps.result(plan.shape, state.step)
 
 
 def without_outlet(state: Any) -> tuple[Any, Outlet]:
@@ -192,7 +192,7 @@ def _copied(state: Any, telemetry: Telemetry) -> Any:
 
 def _record(old: Any, new: Any, grads: Any, given: Mapping[str, Any]) -> None:
     """Put what a step was like into the rows of the new state, if it is open, or else emit it."""
-    plan, outlet, number, rows = old.telemetry
+    plan, outlet, number, steps = old.telemetry
     found = dict(given)
     if "grad_norm" in plan.measure:
         found["grad_norm"] = norm(_trained(grads))
@@ -211,7 +211,7 @@ def _record(old: Any, new: Any, grads: Any, given: Mapping[str, Any]) -> None:
     if number is None:
         emit(f"{plan.prefix}/step", new.step, metrics, outlet)
         return
-    _set(new, Telemetry(plan, outlet, number, append(rows, new.step, metrics)))
+    _set(new, Telemetry(plan, outlet, number, steps.and_this(new.step, metrics)))
     if (collects := collector()) is not None:
         collects.names |= metrics.keys()
 
@@ -244,10 +244,10 @@ def _register(cls: Any) -> None:
 
     def flatten(state: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         leaves = [getattr(state, name) for name in data]
-        *about, rows = state.telemetry
-        if state.telemetry.number is not None:
-            leaves.append(rows)
-        return tuple(leaves), (tuple(about), *(getattr(state, name) for name in static))
+        plan, outlet, number, steps = state.telemetry
+        if number is not None:
+            leaves.append(steps.array(plan.shape, state.step))
+        return tuple(leaves), ((plan, outlet, number), *(getattr(state, name) for name in static))
 
     def flatten_with_keys(state: Any) -> tuple[tuple[tuple[Any, Any], ...], tuple[Any, ...]]:
         leaves, rest = flatten(state)
@@ -258,7 +258,7 @@ def _register(cls: Any) -> None:
         state.__dict__.update(zip(data, leaves, strict=False))
         state.__dict__.update(zip(static, rest[1:], strict=True))
         plan, outlet, number = rest[0]
-        return _set(state, Telemetry(plan, outlet, number, None if number is None else leaves[-1]))
+        return _set(state, Telemetry(plan, outlet, number, Steps() if number is None else Steps(leaves[-1])))
 
     def to_state_dict(state: Any) -> dict[str, Any]:
         return {name: serialization.to_state_dict(getattr(state, name)) for name in data}
