@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from math import isfinite, isinf
 from typing import Any, Final, final
 
-from torch.nn.utils import get_total_norm
 from transformers import TrainerState, TrainingArguments
 
 from tracelet.utils.throughput import Throughput, peak_flops_per_s
@@ -78,6 +77,8 @@ class Progress:
         if self._has_rates:
             self._of_groups = {f"lr/{name}": group["lr"] for name, group in groups}
         if self._grad_norms:
+            from torch.nn.utils import get_total_norm
+
             for name, group in groups:
                 grads = [weight.grad for weight in group["params"] if weight.grad is not None]
                 self._of_groups[f"grad_norm/{name}"] = get_total_norm(grads)
