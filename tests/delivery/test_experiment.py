@@ -17,7 +17,7 @@ from tracelet.errors import PluginContractError, RetryableError
 from tracelet.settings import TraceletSettings
 from tracelet.testing import MemoryBackend
 
-HURRY = TraceletSettings.load(stop_timeout_s=0.5)
+HURRY = TraceletSettings.load(stop_timeout_s=0.5, collectors=())
 
 
 def started(*backends: MemoryBackend, settings: TraceletSettings = HURRY, **options) -> Experiment:

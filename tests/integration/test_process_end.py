@@ -47,7 +47,9 @@ class End(NamedTuple):
 @pytest.fixture(scope="module")
 def launcher() -> Iterator[subprocess.Popen[str]]:
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", LAUNCHER], stdin=pipe, stdout=pipe, text=True) as process:
+    environment = {**os.environ, "TRACELET_COLLECTORS": ""}
+    command = [sys.executable, "-c", LAUNCHER]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
         yield process
 
 
@@ -76,6 +78,8 @@ def read() -> Run:
 CAUGHT = "try: 1 / 0\nexcept ZeroDivisionError: pass"
 HANDLED = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); signal.raise_signal(signal.SIGTERM)"
 IN_THREAD = "thread = threading.Thread(target=lambda: 1 / 0); thread.start(); thread.join()"
+EXECUTED = "import atexit; atexit.register(exec, '1', {})\nsignal.raise_signal(signal.SIGINT)"
+
 ENDINGS = {
     "the last line": ("", 0, "finished", ""),
     "sys.exit()": ("sys.exit()", 0, "finished", ""),
@@ -87,6 +91,7 @@ ENDINGS = {
     "an exception that was caught": (CAUGHT, 0, "finished", ""),
     "a thread's exception": (IN_THREAD, 0, "finished", "ZeroDivisionError: division by zero"),
     "Ctrl-C": ("signal.raise_signal(signal.SIGINT)", -signal.SIGINT, "failed", "KeyboardInterrupt"),
+    "Ctrl-C, and code that is executed at the end": (EXECUTED, -signal.SIGINT, "failed", "KeyboardInterrupt"),
     "SIGTERM": ("signal.raise_signal(signal.SIGTERM)", -signal.SIGTERM, "killed", ""),
     "SIGTERM, handled": (HANDLED, 0, "finished", ""),
     "SIGKILL": ("signal.raise_signal(signal.SIGKILL)", -signal.SIGKILL, "killed", ""),

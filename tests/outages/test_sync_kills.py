@@ -64,12 +64,15 @@ def test_fifty_killed_syncs_lose_nothing_and_send_nothing_twice(server: MlflowSe
         assert has_begun.wait(WAIT_S)
         return process
 
+    longest_s = 0.5
     for _ in range(50):
         process = begin_sync()
-        process.join(random.uniform(0.0, 0.5))  # Any moment will do: that is what is tested.
+        process.join(random.uniform(0.0, longest_s))  # Any moment will do: that is what is tested.
         process.kill()
         process.join()
         places.append(Cursor(cursor).delivered)
+        if places[-2:-1] == places[-1:]:  # A busy machine takes longer to begin.
+            longest_s = min(1.1 * longest_s, 5.0)
     process = begin_sync()
     process.join(WAIT_S)
     assert 0 == process.exitcode

@@ -40,6 +40,7 @@ from tracelet.journal.reader import first_lines
 from tracelet.journal.status import RunStatus
 from tracelet.journal.writer import JournalWriter, WriterRole
 from tracelet.utils.git import head_commit
+from tracelet.utils.interrupt import keep_interrupted
 
 if TYPE_CHECKING:
     from tracelet.settings import TraceletSettings
@@ -488,12 +489,10 @@ def _attempts(directory: Path) -> int:
     return max((attempt for attempt in found if isinstance(attempt, int)), default=0)
 
 
-# -- the end of the process --------------------------------------------------------------------------------------------
-
-
 def _stop_at_exit(reference: weakref.ref[Experiment], before: BaseException | None) -> None:
     """Stop an experiment that the program did not stop itself. `before`: what had been noted when it was started."""
     # The former in a child process. The latter is noted when the exception is printed that the interpreter ends with.
     experiment, error = reference(), sys.exception() or getattr(sys, "last_value", None)
     if experiment is not None:
         experiment._end(None if error is before else error)  # noqa: SLF001  A part of the class, for `atexit`.
+        keep_interrupted(error)

@@ -17,17 +17,6 @@ from tracelet import Experiment, MetricType
 from tracelet.errors import SettingsError
 from tracelet.frameworks import jax_framework
 from tracelet.frameworks.jax_framework import JAXFramework, memory_of, tracked, wrap
-from tracelet.testing import FrameworkContract
-
-
-class TestJAXFramework(FrameworkContract):
-    @pytest.fixture
-    def framework(self) -> JAXFramework:
-        return JAXFramework()
-
-    @pytest.fixture
-    def train(self) -> Any:
-        return lambda: float(jax.jit(lambda x: x * 2 + 1)(jnp.float32(1)))
 
 
 def test_each_compilation_is_recorded_with_the_function_and_how_often_it_was_compiled():
