@@ -113,7 +113,7 @@ class Recording:
         return new
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]  # As above.
         made = [base for base in type(self).__mro__ if base.__dict__.get("_is_made", False)]
         cls = made[0].__mro__[2] if made[:1] == [type(self)] else type(self)
         return _again, (cls, fields, self.telemetry[:2])
