@@ -1,11 +1,11 @@
 """How much longer a step of a Flax training takes with a train state that records five values of each step.
 
-The step is a compiled one of about 1 ms, on one thread, of a small network on scikit-learn's digits; the five values are
-the loss, the norms of gradients, update and parameters, and the learning rate. Once each step is a call, once 48 of them
-are one `lax.scan`. A case and the bare training take turns of 48 steps, in the order bare, case, case, bare, each until
-the device is done, and many times over: a ratio is the median of those of such rounds, so that whatever else the machine
-does hits both alike. The figures are medians for one step, as CPU time of the whole process, so that what other threads
-do counts, and as wall time.
+The step is a compiled one of about 1 ms, on one thread, of a small network on scikit-learn's digits; the five values
+are the loss, the norms of gradients, update and parameters, and the learning rate. Once each step is a call, once 48 of
+them are one `lax.scan`. A case and the bare training take turns of 48 steps, in the order bare, case, case, bare, each
+until the device is done, and many times over: a ratio is the median of those of such rounds, so that whatever else the
+machine does hits both alike. The figures are medians for one step, as CPU time of the whole process, so that what other
+threads do counts, and as wall time.
 
 In the row "computed, not recorded" the step computes the same values, and nobody reads them. `clu.metric_writers` can't
 be imported without TensorFlow. Its asynchronous writer turns values into floats on a thread, as "float of each on a

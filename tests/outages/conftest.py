@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ Start = Callable[..., Training]
 @pytest.fixture(scope="session")
 def trainings() -> Iterator[None]:
     """The process that others come from, with MLflow imported: that takes 3 s of CPU time, and it is done once."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # Another test's, which has nothing of this loaded.
     multiprocessing.get_context("forkserver").set_forkserver_preload(
         ["pytest", "tests.outages.training", "tests.outages.syncing", "tracelet.settings", "tracelet.delivery.worker",
          "tracelet.backends.mlflow_backend", "mlflow.utils.rest_utils", "mlflow.utils.credentials"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing.synchronize
 import os
 from collections.abc import Mapping
@@ -19,5 +20,7 @@ def sync(run_dir: Path, environment: Mapping[str, str], has_begun: multiprocessi
     os.chdir(run_dir)
     os.environ.update(environment)
     MLflowBackend.max_batch = BATCH
+    importlib.import_module("mlflow.utils.rest_utils")  # It takes seconds, where it has not been preloaded.
+    importlib.import_module("mlflow.utils.credentials")
     has_begun.set()
     sync_run(run_dir, ["mlflow"], TraceletSettings.load())
