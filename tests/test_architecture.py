@@ -40,6 +40,7 @@ LAYERS = [
     {"tracelet.backends", "tracelet.collectors", "tracelet.processors", "tracelet.testing"},
     {
         "tracelet.core.experiment",
+        "tracelet.core.keeping",
         "tracelet.core.recorder",
         "tracelet.core.arguments",
         "tracelet.core.active",

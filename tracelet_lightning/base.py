@@ -14,13 +14,9 @@ end the run, and give the backends their time. Rank zero records; on all other r
 from __future__ import annotations
 
 import os
-import re
-import sys
-import traceback
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
@@ -29,14 +25,15 @@ from torch.nn.parameter import UninitializedParameter
 
 from tracelet.core.experiment import Backends, Experiment, Resume
 from tracelet.errors import UsageError
-from tracelet.utils.names import safe_directory_name
 from tracelet.utils.values import as_mapping, as_text, flatten
+from tracelet_lightning.checkpoints import Checkpoints, LogModel
+from tracelet_lightning.faults import reported
 from tracelet_lightning.media import MediaHelpers
+from tracelet_lightning.place import Place
+from tracelet_lightning.recording import Recording
 
-_FILE_NAME: Final = re.compile(r"(?!\.{1,2}$)[^/\\\0\ud800-\udfff]{1,60}")
 
-
-class LoggerBase(MediaHelpers):
+class LoggerBase(Place, MediaHelpers):
     """Records a training with Tracelet. See the module docstring.
 
     The run begins with the first stage (`fit`, `validate`, `test`, `predict`) and takes in all later ones. It ends with
@@ -57,6 +54,7 @@ class LoggerBase(MediaHelpers):
         dir: str | os.PathLike[str] | None = None,
         collectors: Sequence[str] | None = None,
         experiment: Experiment | None = None,
+        log_model: LogModel = False,
         log_graph: bool = True,
         prefix: str = "",
     ) -> None:
@@ -76,61 +74,34 @@ class LoggerBase(MediaHelpers):
             collectors: Names of collectors. None: the setting `collectors`.
             experiment: An experiment to record into, in place of all of the above. One that you have started yourself
                 is yours to stop; only after Ctrl-C the logger does, since Lightning ends the program then.
+            log_model: Which checkpoints are kept with the run: none, those that Lightning has at the end of a stage
+                (True), `"all"` as they are saved, the `"best"` or the `"last"` one so far.
             log_graph: Whether to record the model's summary and its number of parameters.
             prefix: Stands before the names of metrics and media, divided by a `/`.
 
         Raises:
             InvalidNameError: A name is no string.
             SettingsError: A setting is wrong.
-            UsageError: `resume` is none of the above, or `experiment` comes with arguments that describe another one.
+            UsageError: `resume` or `log_model` is none of the above, or `experiment` comes with arguments that
+                describe another one.
         """
         super().__init__()
-        if experiment is None:
-            experiment = Experiment(
-                name, backend, config, tags, project, run_id, resume, dir=dir, collectors=collectors
-            )
-        elif any(given is not None for given in (backend, config, tags, project, run_id, resume, dir, collectors)):
-            raise UsageError("TraceletLogger(experiment=…) records into that experiment: give the rest to Experiment()")
-        self._experiment = experiment
-        self._is_ours = False  # Whether it was started here, and so ends here.
+        options = {
+            "name": name, "backend": backend, "config": config, "tags": tags, "project": project, "run_id": run_id,
+            "resume": resume, "dir": dir, "collectors": collectors,
+        }  # fmt: skip
+        self.recording = Recording(options, experiment)
+        """For the callback, which tells it which run a checkpoint belongs to."""
+        self._checkpoints = Checkpoints(log_model)
         self._log_graph = log_graph
-        self._prefix = f"{prefix}{self.group_separator}" if prefix else ""
+        self._given_prefix = self._prefix = f"{prefix}{self.group_separator}" if prefix else ""
         self._known: dict[str, str] = {}  # What has been recorded, to record it again only when it has changed.
 
-    # -- what it is: reading this creates nothing ----------------------------------------------------------------------
+    # -- what it is ----------------------------------------------------------------------------------------------------
 
     @property
-    def name(self) -> str:
-        """The run's name, in a form that can name a directory."""
-        return _file_name(self._experiment.name)
-
-    @property
-    def version(self) -> str:
-        """The run id, in the same form."""
-        return _file_name(self._experiment.run_id)
-
-    @property
-    def root_dir(self) -> str:
-        """The project's directory."""
-        return os.fspath(self._experiment.run_dir.parent)
-
-    @property
-    def log_dir(self) -> str:
-        """The run directory."""
-        return os.fspath(self._experiment.run_dir)
-
-    @property
-    def save_dir(self) -> str | None:
-        """The run directory: there Lightning puts checkpoints, and LightningCLI its configuration.
-
-        None where it can't be written: then Lightning takes the trainer's `default_root_dir`.
-        """
-        return self.log_dir if _can_be_written(self._experiment.run_dir) else None
-
-    @property
-    def group_separator(self) -> str:
-        """Divides the levels of a name."""
-        return "/"
+    def _latest(self) -> Experiment:
+        return self.recording.latest
 
     @property
     def experiment(self) -> Experiment:
@@ -139,11 +110,11 @@ class LoggerBase(MediaHelpers):
         Raises:
             TraceletError: What `Experiment.start()` raises: a backend that is not installed, say.
         """
-        if rank_zero_only.rank > 0:  # type: ignore[attr-defined]  # Lightning keeps the rank there.
-            return cast("Experiment", self._dummy_experiment())
-        if not self._experiment.is_running:
-            self._experiment, self._is_ours = self._experiment.reopen(), True
-        return self._experiment
+        return cast("Experiment", self._dummy_experiment()) if _is_other_rank() else self.recording.for_lightning()
+
+    @property
+    def _recorder(self) -> Experiment:
+        return cast("Experiment", self._dummy_experiment()) if _is_other_rank() else self.recording.experiment
 
     @staticmethod
     @abstractmethod
@@ -160,7 +131,7 @@ class LoggerBase(MediaHelpers):
         """
         if self._prefix:
             metrics = {f"{self._prefix}{name}": value for name, value in metrics.items()}
-        self.experiment.log_metrics(metrics, step)
+        self._recorder.log_metrics(metrics, step)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, metrics: Mapping[str, Any] | float | None = None) -> None:
@@ -186,11 +157,17 @@ class LoggerBase(MediaHelpers):
         if not self._log_graph:
             return
         for name, summary in self._unknown("text", [("model/summary", as_text(model))]):
-            self.experiment.log_text(name, summary)
+            self._recorder.log_text(name, summary)
         parameters = [p for p in model.parameters() if not isinstance(p, UninitializedParameter)]
         trainable, total = (sum(p.numel() for p in parameters if p.requires_grad or every) for every in (False, True))
         counts = {"parameters": total, "trainable_parameters": trainable, "frozen_parameters": total - trainable}
         self._log_params((f"model/{name}", count) for name, count in counts.items())
+
+    @rank_zero_only
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        """Keep a checkpoint with the run, if it is one to keep. A fault is logged: the training is worth more."""
+        with reported("keeping a checkpoint"):
+            self._checkpoints.saved(self.recording.experiment, checkpoint_callback)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -199,11 +176,10 @@ class LoggerBase(MediaHelpers):
         After `success`, and `finished` before SLURM requeues the job, the run goes on: the backends are told to catch
         up, and nobody waits for them. `failed` ends the run, with the exception that is being handled.
         """
-        error = sys.exception()
-        if status in ("failed", "aborted") and (self._is_ours or isinstance(error, KeyboardInterrupt)):
-            self._experiment.stop("failed", None if error is None else "".join(traceback.format_exception(error)))
-        else:
-            self._experiment.flush(timeout=0)
+        if self.recording.latest.is_running:
+            with reported("keeping checkpoints"):
+                self._checkpoints.stage_ended(self.recording.latest)
+        self.recording.stage_ended(is_failed=status in ("failed", "aborted"))
 
     # -- what users call -----------------------------------------------------------------------------------------------
 
@@ -217,12 +193,32 @@ class LoggerBase(MediaHelpers):
         Raises:
             UsageError: `status` is neither.
         """
-        self._experiment.stop(status)
+        self.recording.latest.stop(status)
+        self._checkpoints.let_go(self.recording.latest)
+
+    # -- what the callback calls ---------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What finds the run again, for a checkpoint."""
+        return {**self.recording.identity, "models": self._checkpoints.kept}
+
+    def resume(self, saved: Mapping[str, Any]) -> None:
+        """Go on with the run of a checkpoint; `saved` is the `identity` in it."""
+        before = self._latest.run_id
+        self.recording.resume(saved)
+        if self._latest.run_id != before:
+            self._known.clear()
+            self._checkpoints = self._checkpoints.of_another_run(saved["models"])
+
+    def set_apart(self, stage: str) -> None:
+        """Have a word stand before the names of metrics and media from now on; an empty one ends that."""
+        self._prefix = stage + self._given_prefix
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _log_params(self, params: Iterable[tuple[str, Any]]) -> None:
-        self.experiment.log_params(dict(self._unknown("parameter", params)))
+        self._recorder.log_params(dict(self._unknown("parameter", params)))
 
     def _unknown(self, kind: str, values: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         """Those that have not been recorded, or not with this value."""
@@ -233,12 +229,5 @@ class LoggerBase(MediaHelpers):
                 yield name, value
 
 
-def _file_name(name: str) -> str:
-    """The name if a directory can have it, else its escaped form: Lightning makes directories of names."""
-    return name if _FILE_NAME.fullmatch(name) else safe_directory_name(name)
-
-
-def _can_be_written(directory: Path) -> bool:
-    """Whether the directory is there or can be made, and takes files."""
-    nearest = next(place for place in (directory, *directory.parents) if os.path.exists(place))
-    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+def _is_other_rank() -> bool:
+    return bool(rank_zero_only.rank > 0)  # type: ignore[attr-defined]  # Lightning keeps the rank there.

@@ -1,6 +1,7 @@
-"""`TraceletLogger` for `pytorch_lightning`, whose classes are none of `lightning`'s; it is called as `base` says.
+"""The logger and the callback for `pytorch_lightning`, whose classes are none of `lightning`'s.
 
-The `Trainer` of either package takes either logger. Only its `LightningCLI` insists on a class of its own.
+They are called as `base` and `callback_base` say. The `Trainer` of either package takes either of them. Only its
+`LightningCLI` insists on classes of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any, final
 from tracelet.errors import MissingDependencyError
 
 try:
+    from pytorch_lightning.callbacks import Callback
     from pytorch_lightning.loggers.logger import DummyLogger, Logger
 except ModuleNotFoundError as error:
     raise MissingDependencyError(
@@ -17,6 +19,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from tracelet_lightning.base import LoggerBase
+from tracelet_lightning.callback_base import CallbackBase
 
 
 @final
@@ -26,3 +29,12 @@ class TraceletLogger(LoggerBase, Logger):
     @staticmethod
     def _dummy_experiment() -> Any:
         return DummyLogger().experiment
+
+
+@final
+class TraceletCallback(CallbackBase, Callback):
+    """Records with Tracelet: `Trainer(logger=False, callbacks=[TraceletCallback(project="digits")])`."""
+
+    @staticmethod
+    def _make_logger(*args: Any, **kwargs: Any) -> LoggerBase:
+        return TraceletLogger(*args, **kwargs)

@@ -25,12 +25,12 @@ class MediaHelpers(ABC):
 
     @property
     @abstractmethod
-    def experiment(self) -> Experiment:
-        """Where records go; on all ranks but zero, what takes every call and does nothing."""
+    def _recorder(self) -> Experiment:
+        """Where records go, running; on all ranks but zero, what takes every call and does nothing."""
 
     def log_text(self, key: str, text: str, step: int | None = None) -> None:
         """Record a text."""
-        self.experiment.log_text(self._prefix + key, text, step)
+        self._recorder.log_text(self._prefix + key, text, step)
 
     def log_image(
         self, key: str, images: Any, step: int | None = None, caption: str | Sequence[str] | None = None
@@ -51,25 +51,25 @@ class MediaHelpers(ABC):
         if len(captions) != len(named):
             raise UsageError(f"log_image({key!r}): there are {len(named)} images, but {len(captions)} captions")
         for (name, image), text in zip(named, captions, strict=True):
-            self.experiment.log_image(name, image, step, text)
+            self._recorder.log_image(name, image, step, text)
 
     def log_audio(self, key: str, audios: Any, step: int | None = None, sample_rate_hz: int = 44_100) -> None:
         """Record a sound or a list of sounds: samples, encoded bytes or paths."""
         for name, audio in self._each(key, audios):
-            self.experiment.log_audio(name, audio, step, sample_rate_hz)
+            self._recorder.log_audio(name, audio, step, sample_rate_hz)
 
     def log_video(self, key: str, videos: Any, step: int | None = None, frames_per_s: float = 4.0) -> None:
         """Record a film or a list of films: frames of shape (T, H, W, C) or (T, C, H, W), encoded bytes or paths."""
         for name, video in self._each(key, videos):
-            self.experiment.log_video(name, video, step, frames_per_s)
+            self._recorder.log_video(name, video, step, frames_per_s)
 
     def log_figure(self, key: str, figure: Any, step: int | None = None) -> None:
         """Record a figure of matplotlib or plotly, or a path of one."""
-        self.experiment.log_figure(self._prefix + key, figure, step)
+        self._recorder.log_figure(self._prefix + key, figure, step)
 
     def log_histogram(self, key: str, values: Any, step: int | None = None, bins: int = 64) -> None:
         """Record the distribution of an array's elements, or a ready `(counts, edges)` as of `numpy.histogram`."""
-        self.experiment.log_histogram(self._prefix + key, values, step, bins)
+        self._recorder.log_histogram(self._prefix + key, values, step, bins)
 
     def log_table(
         self,
@@ -80,7 +80,7 @@ class MediaHelpers(ABC):
         step: int | None = None,
     ) -> None:
         """Record a table: `columns` and `data`, its rows; or a pandas frame."""
-        self.experiment.log_table(self._prefix + key, dataframe, step, columns=columns, rows=data)
+        self._recorder.log_table(self._prefix + key, dataframe, step, columns=columns, rows=data)
 
     def log_artifact(self, path: str | os.PathLike[str], name: str | None = None, type: str | None = None) -> None:
         """Keep a file or directory with the run.
@@ -88,7 +88,7 @@ class MediaHelpers(ABC):
         Raises:
             UsageError: There is nothing at `path`.
         """
-        self.experiment.log_artifact(path, name, type)
+        self._recorder.log_artifact(path, name, type)
 
     def _each(self, key: str, values: Any) -> list[tuple[str, Any]]:
         if not isinstance(values, (list, tuple)):

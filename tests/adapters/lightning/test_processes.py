@@ -42,6 +42,7 @@ def test_rank_zero_records_one_run_and_the_others_nothing(namespace: str, strate
     run = tracelet.load_run("ddp")
     assert RunStatus.FINISHED is run.status
     expected = {"epoch": 9, "loss": 8, "rank": 8, "test/loss": 1} | dict.fromkeys(plan.split(), 1)
+    expected |= dict.fromkeys(["lr-SGD", "throughput/samples_per_s", "throughput/step_time_s"], 8)
     assert expected == {name: len(run.series(name)) for name in run.names()}
     assert {0.0} == set(run.series("rank").values.tolist())
     assert plan == run.params["plan"]
