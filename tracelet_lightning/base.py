@@ -198,18 +198,14 @@ class LoggerBase(Place, MediaHelpers):
 
     # -- what the callback calls ---------------------------------------------------------------------------------------
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What finds the run again, for a checkpoint."""
-        return {**self.recording.identity, "models": self._checkpoints.kept}
-
     def resume(self, saved: Mapping[str, Any]) -> None:
-        """Go on with the run of a checkpoint; `saved` is the `identity` in it."""
+        """Go on with the run of a checkpoint; `saved` is what `recording.identity` was."""
         before = self._latest.run_id
         self.recording.resume(saved)
         if self._latest.run_id != before:
             self._known.clear()
-            self._checkpoints = self._checkpoints.of_another_run(saved["models"])
+            with reported("the checkpoints that the run has kept"):
+                self._checkpoints = self._checkpoints.of_another_run(self._latest.run_dir)
 
     def set_apart(self, stage: str) -> None:
         """Have a word stand before the names of metrics and media from now on; an empty one ends that."""

@@ -9,7 +9,7 @@ Guarantee: as that of `tracelet.core.keeping`. A checkpoint is kept once; one th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, final
@@ -29,13 +29,11 @@ class Checkpoint:
 
     Attributes:
         path: Where.
-        mtime_ns: When it was written.
         aliases: `latest`, `last` and `best`, as far as they are true now.
         metadata: The monitored metric, whether less is better, and the score.
     """
 
     path: Path
-    mtime_ns: int
     aliases: tuple[str, ...]
     metadata: dict[str, Any]
 
@@ -54,22 +52,17 @@ class Checkpoints:
             raise UsageError(f"log_model is one of {', '.join(map(repr, LOG_MODEL))}, not {log_model!r}")
         self._log_model = log_model
         self._models = KeptModels()
-        self._written_ns: dict[str, int] = {}  # By path: which writing of it has been kept.
         self._steps: dict[str, int] = {}  # By path: how many steps of the optimizer had been made.
         self._callbacks: dict[str, Any] = {}  # Weak proxies, by the key that no two in a trainer share.
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_callbacks": {}}  # A weak proxy can't be pickled.
 
-    @property
-    def kept(self) -> dict[str, str]:
-        """The artifacts that Lightning still has, and where: for a checkpoint."""
-        return dict(self._models.sources)
-
-    def of_another_run(self, kept: Mapping[str, str]) -> Checkpoints:
-        """The same for another run, of which a checkpoint says what was `kept`."""
+    def of_another_run(self, run_dir: Path) -> Checkpoints:
+        """The same for another run, which has kept some already."""
         other = Checkpoints(self._log_model)
-        other._models = KeptModels(kept)
+        if self._log_model is not False:
+            other._models = KeptModels.of_run(run_dir)
         return other
 
     def saved(self, experiment: Experiment, callback: Any) -> None:
@@ -105,14 +98,13 @@ class Checkpoints:
             wanted = self._log_model in (True, "all", *checkpoint.aliases) or (
                 self._log_model == "last" and "latest" in checkpoint.aliases
             )
-            if not wanted or self._written_ns.get(path) == checkpoint.mtime_ns:
+            if not wanted or self._models.has(checkpoint.path):
                 continue
             name = self._name(checkpoint.path)
             self._models.keep(
                 experiment, name, checkpoint.path,
                 step=self._steps.get(path), aliases=checkpoint.aliases, metadata=checkpoint.metadata,
             )  # fmt: skip
-            self._written_ns[path] = checkpoint.mtime_ns
             if self._log_model in ("best", "last"):  # Of this callback's; those of another one stay.
                 beside = {
                     n for n, source in self._models.sources.items() if Path(source).parent == checkpoint.path.parent
@@ -134,12 +126,11 @@ def _checkpoints_of(callback: Any) -> Iterator[Checkpoint]:
     monitor = getattr(callback, "monitor", None)
     # A link, as of `save_last="link"`, is another name of a checkpoint that is in the list.
     there = [path for path in {*scores, best, last, newest} if os.path.exists(path) and not os.path.islink(path)]
-    for mtime_ns, path in sorted((os.stat(path).st_mtime_ns, path) for path in there):
+    for path in sorted(there, key=lambda path: os.stat(path).st_mtime_ns):
         aliases = {"latest": path == newest, "last": path == last, "best": path == best}
         score = {"score": float(scores[path])} if path in scores else {}
         yield Checkpoint(
             Path(path),
-            mtime_ns,
             tuple(alias for alias, holds in aliases.items() if holds),
             {} if monitor is None else {"monitor": monitor, "mode": getattr(callback, "mode", None), **score},
         )

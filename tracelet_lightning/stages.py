@@ -151,7 +151,7 @@ class StageHooks(Guarded):
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Put the identity of the run into the checkpoint."""
         if self._loggers and trainer.is_global_zero:
-            checkpoint[_KEY] = {"runs": [logger.identity for logger in self._loggers]}
+            checkpoint[_KEY] = {"runs": [logger.recording.identity for logger in self._loggers]}
         if not self._has_saved:
             self._progress.throughput.step_ended()
         self._has_saved = True
@@ -187,7 +187,7 @@ class StageHooks(Guarded):
         """What Lightning tells each logger as a stage begins."""
         if self._own is not None:
             for source in (trainer.datamodule, module):
-                if source is not None and source._log_hyperparams:  # noqa: SLF001 - `save_hyperparameters(logger=False)`
+                if source is not None and source._log_hyperparams:  # noqa: SLF001 - nothing public has it
                     self._own.log_hyperparams(source.hparams_initial)
             self._own.log_graph(module)
 

@@ -2,7 +2,7 @@
 
 Called on the training thread of the first rank. The guarantee: the user's files are linked or copied, never changed or
 deleted. What an adapter drops, the run lets go as soon as every backend has it: a link would keep the disk full. The
-record of it stays, and the text `model/pruned` names it.
+record of it stays, and a text (`PRUNED`) names it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,18 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 from tracelet.core.experiment import Experiment
 from tracelet.core.records import MetricData, MetricType
 from tracelet.delivery.marks import JournalMark
+from tracelet.journal.load import Run
 from tracelet.utils.names import safe_directory_name
+
+PRUNED: Final = "model/pruned"
+"""The text of each artifact that the run has let go."""
+
+_SOURCE: Final = "source"  # In an artifact's metadata: what it is a copy of.
 
 
 @final
@@ -27,23 +33,47 @@ class KeptModels:
         """Begin; `kept` are those of an earlier attempt: the artifacts that the framework still has, and where."""
         self.sources: dict[str, str] = dict(kept or {})
         """The artifacts that the framework still has, and where."""
+        self._written_ns: dict[str, int] = {}  # By source: which writing of it has been kept.
         self._dropped: dict[str, JournalMark] = {}  # Artifacts that are to go, once all backends are past the mark.
+
+    @classmethod
+    def of_run(cls, run_dir: Path) -> KeptModels:
+        """Those that a run has kept and not dropped.
+
+        Raises:
+            CorruptJournalError: The run can't be read.
+        """
+        models = cls()
+        for record in Run(run_dir).records(MetricType.ARTIFACT, MetricType.TEXT):
+            source = (record.metadata or {}).get(_SOURCE)
+            if record.name == PRUNED:
+                models.sources.pop(record.value, None)
+            elif source is not None:
+                models.sources[record.name] = source["path"]
+                models._written_ns[source["path"]] = source["mtime_ns"]
+        return models
+
+    def has(self, source: Path) -> bool:
+        """Whether it is kept as it is now."""
+        return self._written_ns.get(os.fspath(source)) == os.stat(source).st_mtime_ns
 
     def keep(
         self, experiment: Experiment, name: str, source: Path, *, step: int | None, aliases: Sequence[str],
         metadata: Mapping[str, Any],
     ) -> None:  # fmt: skip
         """Keep a file or directory as an artifact."""
-        facts = {"type": "model", "aliases": list(aliases), **metadata}
-        experiment.emit_metric(MetricData(name, os.fspath(source), MetricType.ARTIFACT, step, metadata=facts))
-        self.sources[name] = os.fspath(source)
+        path, mtime_ns = os.fspath(source), os.stat(source).st_mtime_ns
+        origin = {"path": path, "mtime_ns": mtime_ns}
+        facts = {"type": "model", "aliases": list(aliases), _SOURCE: origin, **metadata}
+        experiment.emit_metric(MetricData(name, path, MetricType.ARTIFACT, step, metadata=facts))
+        self.sources[name], self._written_ns[path] = path, mtime_ns
         self._dropped.pop(name, None)  # A second training has made it once more.
 
     def drop(self, experiment: Experiment, names: Iterable[str]) -> None:
         """Have artifacts go, as soon as every backend has got them."""
         for name in sorted(names):
             del self.sources[name]
-            experiment.log_text("model/pruned", name)
+            experiment.log_text(PRUNED, name)
             self._dropped[name] = JournalMark.now(experiment.run_dir)
 
     def let_go(self, experiment: Experiment) -> None:

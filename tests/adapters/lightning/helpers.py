@@ -14,21 +14,24 @@ from torch.utils.data import DataLoader, TensorDataset
 from tracelet.core.plugins import BackendPlugin, PluginMetadata, PluginType
 from tracelet.core.records import MetricData
 from tracelet_lightning.base import LoggerBase
+from tracelet_lightning.callback_base import CallbackBase
 
 BATCHES = 8
 
 
 @dataclass(frozen=True)
 class Lightning:
-    """One of the two namespaces and the logger that belongs to it."""
+    """One of the two namespaces, and the logger and callback that belong to it."""
 
     module: ModuleType
     Logger: type[LoggerBase]
+    Callback: type[CallbackBase]
 
     @classmethod
     def named(cls, name: str) -> Lightning:
         home = "tracelet_lightning.legacy" if name == "pytorch_lightning" else "tracelet_lightning"
-        return cls(importlib.import_module(name), importlib.import_module(home).TraceletLogger)
+        classes = importlib.import_module(home)
+        return cls(importlib.import_module(name), classes.TraceletLogger, classes.TraceletCallback)
 
     def trainer(self, logger: Any, **options: Any) -> Any:
         quiet = {

@@ -1,0 +1,73 @@
+"""A training that is interrupted, for `test_resume`: python interrupted.py HOW STEP CHECKPOINT.
+
+HOW is `kill`, `exception`, `interrupt` or `nothing`, in the step STEP; CHECKPOINT is the one to resume from, or `none`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from tracelet_lightning import TraceletLogger
+
+BATCHES, EPOCHS = 8, 3
+
+
+class Model(L.LightningModule):
+    def __init__(self, how: str, step: int) -> None:
+        super().__init__()
+        self.how, self.step = how, step
+        self.layer = torch.nn.Linear(4, 1)
+
+    def training_step(self, batch: Any, index: int) -> Any:
+        if self.global_step == self.step:
+            match self.how:
+                case "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "exception":
+                    raise RuntimeError("no memory")
+                case "interrupt":
+                    os.kill(os.getpid(), signal.SIGINT)
+        loss = (self.layer(batch[0]) ** 2).mean()
+        self.log("train/loss", loss, on_step=True, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        self.log("val/loss", (self.layer(batch[0]) ** 2).mean())
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), 0.1)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+def train(how: str, step: int, checkpoint: str | None, checkpoints: Any, backend: Any = None) -> str:
+    torch.manual_seed(0)
+    data = TensorDataset(torch.randn(2 * BATCHES, 4))
+    logger = TraceletLogger(project="p", backend=backend, log_model="all")
+    trainer = L.Trainer(
+        logger=logger,
+        callbacks=[checkpoints],
+        accelerator="cpu",
+        devices=1,
+        max_epochs=EPOCHS,
+        log_every_n_steps=1,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+    )
+    trainer.fit(Model(how, step), DataLoader(data, 2), DataLoader(data, 8), ckpt_path=checkpoint)
+    logger.stop()
+    return logger.version
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    how, step, checkpoint = sys.argv[1:]
+    saved = L.callbacks.ModelCheckpoint(monitor="val/loss", save_top_k=2, save_last=True)
+    train(how, int(step), None if checkpoint == "none" else checkpoint, saved, ["mlflow"])
