@@ -14,8 +14,8 @@ from typing import final
 from tracelet.core.changes import Change, ChangeKind
 from tracelet.core.records import MetricData, is_status
 from tracelet.delivery.processing import ProcessorChain
+from tracelet.journal.delivered import DeliveryReader
 from tracelet.journal.directory import RunDirectory
-from tracelet.journal.reader import JournalReader
 
 
 @final
@@ -57,7 +57,7 @@ class Foreseen:
 
 
 def _records(run: RunDirectory) -> Iterator[MetricData]:
-    return (entry.record for _, entry in JournalReader(run) if entry.record is not None)
+    return (entry.record for _, entry in DeliveryReader(run) if entry.record is not None)
 
 
 def _through(

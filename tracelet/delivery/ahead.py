@@ -10,14 +10,15 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import final
 
-from tracelet.journal.reader import Entry, JournalReader
+from tracelet.journal.delivered import DeliveryReader
+from tracelet.journal.reader import Entry
 
 
 @final
 class ReadAhead:
     """See the module docstring."""
 
-    def __init__(self, reader: JournalReader, name: str) -> None:
+    def __init__(self, reader: DeliveryReader, name: str) -> None:
         """Read with `reader`; `name` is the backend's, for the thread."""
         self._reader = reader
         self._name = name
@@ -25,7 +26,7 @@ class ReadAhead:
         self._next: Future[list[tuple[str, Entry]]] | None = None
 
     def read(self, limit: int) -> list[tuple[str, Entry]]:
-        """As `JournalReader.read`: nothing means that there was nothing at the time of this call."""
+        """As `DeliveryReader.read`: nothing means that there was nothing at the time of this call."""
         ahead, self._next = self._next, None
         entries = (ahead.result() if ahead is not None else None) or self._reader.read(limit)
         if len(entries) >= limit:

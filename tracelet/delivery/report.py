@@ -20,8 +20,8 @@ from tracelet.core.records import MetricData
 from tracelet.delivery.backlog import backlog
 from tracelet.delivery.cursor import CURSOR_FILE, Cursor
 from tracelet.delivery.lease import is_leased
+from tracelet.journal.delivered import DeliveryReader
 from tracelet.journal.directory import RunDirectory, delivery_directory, write_atomically
-from tracelet.journal.reader import JournalReader
 from tracelet.utils.redaction import cleaned
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def known_backends(run: Path) -> list[str]:
 
 
 def _age_of_oldest_s(run: RunDirectory, cursor: Cursor) -> float:
-    for _, entry in JournalReader(run, cursor.positions):
+    for _, entry in DeliveryReader(run, cursor.positions):
         if entry.record is not None and entry.record.timestamp is not None:
             return max(0.0, time.time() - entry.record.timestamp)
     return 0.0

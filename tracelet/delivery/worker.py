@@ -39,8 +39,8 @@ from tracelet.delivery.report import DeliveryReport
 from tracelet.delivery.retry import Backoff, Verdict, judge
 from tracelet.delivery.sending import AwayError, GaveUpError, Sender
 from tracelet.errors import JournalError, RejectedError
+from tracelet.journal.delivered import DeliveryReader
 from tracelet.journal.directory import RunDirectory, delivery_directory
-from tracelet.journal.reader import JournalReader
 from tracelet.utils.text import in_a_line
 
 logger = logging.getLogger(__name__)
@@ -273,7 +273,7 @@ class DeliveryWorker:
         return True
 
     def _new_reader(self) -> ReadAhead:
-        return ReadAhead(JournalReader(self._run_directory, self._cursor.positions), self.name)
+        return ReadAhead(DeliveryReader(self._run_directory, self._cursor.positions), self.name)
 
     def _acquire(self) -> bool:
         try:

@@ -12,8 +12,8 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -30,14 +30,14 @@ from tracelet.core.records import (
     is_status,
 )
 from tracelet.errors import JournalError, RunNotFoundError
-from tracelet.journal.columns import Columns, ScalarTable, read_tail
+from tracelet.journal.columns import Columns
 from tracelet.journal.directory import RunDirectory, own_files
 from tracelet.journal.format import IDENTITY_FILE, log_name, writer_of_log, writer_of_segment
 from tracelet.journal.live import still_holds
-from tracelet.journal.reader import Damage, WriterReader, first_line, place_of
+from tracelet.journal.part import SCALARS, UNKNOWN, WriterPart, keep_later
+from tracelet.journal.reader import Damage
 from tracelet.journal.status import RunStatus, tell_status
 from tracelet.utils.text import did_you_mean
-from tracelet.utils.values import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LATEST: Final = "latest"
-_UNKNOWN: Final = "key#"  # A series whose definition was lost goes by its key.
-_SCALARS: Final = (MetricType.SCALAR, MetricType.SYSTEM)
 
 
 @final
@@ -70,35 +68,6 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.steps)
-
-
-_Place = tuple[int, int]  # (segment, slot): a line comes after the scalars before it.
-
-
-@final
-@dataclass(slots=True)
-class _Writer:
-    """What one writer's log says."""
-
-    id: str
-    facts: Mapping[str, Any]  # Its first line.
-    segments: Sequence[int]
-    series: Mapping[int, tuple[str, MetricType, str | None]]
-    records: list[MetricData] = field(default_factory=list)
-    scalars: dict[str, list[tuple[_Place, MetricData]]] = field(default_factory=lambda: defaultdict(list))
-    keys: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    lost: int = 0
-    closed: bool = False
-    table: ScalarTable | None = None
-
-    @property
-    def role(self) -> str:
-        return str(self.facts.get("role"))
-
-    @property
-    def born_ns(self) -> int:
-        born = self.facts.get("time_ns")
-        return born if isinstance(born, int) else 0
 
 
 @final
@@ -224,22 +193,26 @@ class Run:
         Args:
             types: SCALAR and SYSTEM where none is given; of any other type, the names of its records.
         """
-        wanted = types or _SCALARS
+        wanted = types or SCALARS
         return sorted(name for name, kinds in self._kinds.items() if not kinds.isdisjoint(wanted))
 
-    def series(self, name: str) -> Series:
-        """A metric, over all writers of the run.
+    def series(self, name: str, rank: int | None = None) -> Series:
+        """A metric: the run's main line, or what one of several processes has recorded.
+
+        Args:
+            name: The metric's name.
+            rank: Of the process. None: the first one that has the metric; most often 0.
 
         Raises:
-            KeyError: The run has no such metric; the text names near ones.
+            KeyError: The run, or the rank, has no such metric; the text names near ones.
         """
-        import numpy as np
-
-        if self._kinds.get(name, set()).isdisjoint(_SCALARS) and not name.startswith(_UNKNOWN):
+        if self._kinds.get(name, set()).isdisjoint(SCALARS) and not name.startswith(UNKNOWN):
             raise KeyError(f"the run {self.id} has no series {name!r}{did_you_mean(name, self.names())}")
-        parts = [self._series_of(writer, name) for writer in self._writers]
-        columns = parts[0] if len(parts) == 1 else Columns(*map(np.concatenate, zip(*parts, strict=True)))
-        return Series(name, *columns)
+        wanted = self._first_rank(name) if rank is None else rank
+        series = _joined(name, [writer.columns(name) for writer in self._writers if writer.rank == wanted])
+        if rank is not None and not len(series):
+            raise KeyError(f"rank {rank} of the run {self.id} has no points of {name!r}")
+        return series
 
     def live(self, name: str) -> Series:
         """A metric without the points that are superseded: a run that resumed from a checkpoint computed them again.
@@ -263,14 +236,9 @@ class Run:
         """
         found: dict[str, tuple[float, int, float]] = {}
         for writer in self._writers:
-            for value, step, time_ns, key, _ in self._tail(writer).tolist():
-                name, kind, _ = writer.series.get(key, (f"{_UNKNOWN}{key}", MetricType.SCALAR, None))
-                if kind is MetricType.SCALAR:
-                    _keep_later(found, name, time_ns / 1e9, step, value)
-            for name, lines in writer.scalars.items():
-                for _, record in lines:
-                    if record.type is MetricType.SCALAR and record.iteration is not None:
-                        _keep_later(found, name, record.timestamp or 0.0, record.iteration, record.value)
+            for name, point in writer.latest().items():
+                if writer.rank == self._first_rank(name):
+                    keep_later(found, name, point)
         return {name: (step, value) for name, (_, step, value) in sorted(found.items())}
 
     @property
@@ -310,21 +278,27 @@ class Run:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     @functools.cached_property
-    def _writers(self) -> list[_Writer]:
+    def _writers(self) -> list[WriterPart]:
         names = own_files(self.path)
         segments: dict[str, list[int]] = {writer: [] for name in names if (writer := writer_of_log(name))}
         for found in filter(None, map(writer_of_segment, names)):
             segments.setdefault(found[0], []).append(found[1])
-        writers = (self._read_log(writer, indices) for writer, indices in segments.items())
+        writers = (WriterPart(self.path, writer, indices, self.damage) for writer, indices in segments.items())
         return sorted(writers, key=lambda writer: writer.born_ns)
 
+    def _first_rank(self, name: str) -> int:
+        """Whose points of a series are the main line."""
+        return min((writer.rank for writer in self._writers if writer.has(name)), default=0)
+
     @property
-    def _main_writer(self) -> _Writer | None:
+    def _main_writer(self) -> WriterPart | None:
         return next((writer for writer in reversed(self._writers) if writer.role == "main"), None)
 
     @property
     def _records(self) -> list[MetricData]:
-        return [record for writer in self._writers for record in writer.records]
+        # The first rank comes last: of parameters and tags its word counts.
+        writers = sorted(self._writers, key=lambda writer: -writer.rank)
+        return [record for writer in writers for record in writer.records]
 
     @functools.cached_property
     def _kinds(self) -> dict[str, set[MetricType]]:
@@ -344,59 +318,6 @@ class Run:
         found = [record.value for record in self._of_type(MetricType.CUSTOM) if record.name == name]
         return str(found[-1]) if found else None
 
-    def _lines(self, reader: WriterReader) -> Iterator[tuple[Mapping[str, Any], MetricData | None]]:
-        try:
-            yield from reader.lines()
-        except OSError as error:
-            logger.warning("a log is left out: %s", error)
-            self.damage.files.append(log_name(reader.writer))
-
-    def _read_log(self, writer_id: str, segments: Sequence[int]) -> _Writer:
-        reader = WriterReader(self.path, writer_id)
-        facts = first_line(self.path / log_name(writer_id)) or {}
-        writer = _Writer(writer_id, facts, sorted(segments), reader.series)
-        for fields, record in self._lines(reader):
-            if record is not None:
-                writer.records.append(record)
-                if record.type in _SCALARS:
-                    writer.scalars[record.name].append((place_of(fields), record))
-            elif fields.get("kind") in ("gap", "close"):
-                lost = fields.get("lost")
-                writer.lost += lost if isinstance(lost, int) else 0
-                writer.closed |= fields["kind"] == "close"
-        for key, (name, kind, _) in reader.series.items():
-            if kind in _SCALARS:
-                writer.keys[name].append(key)
-        self.damage.add(reader.damage)
-        return writer
-
-    def _series_of(self, writer: _Writer, name: str) -> Columns:
-        """One writer's part of a series, scalars of segments and of lines in their order."""
-        import numpy as np
-
-        if writer.table is None:
-            writer.table = ScalarTable(self.path, writer.id, writer.segments, self.damage)
-        keys = writer.keys.get(name, [])
-        if not keys and name.startswith(_UNKNOWN) and name[len(_UNKNOWN) :].isdecimal():
-            keys = [int(name[len(_UNKNOWN) :])]
-        columns, rows = writer.table.of(keys)
-        lines = writer.scalars.get(name)
-        if not lines:
-            return columns
-        # Sorted stably: lines of several threads can stand in the log in another order than that of their places.
-        before = np.array([writer.table.rows_before(place) for place, _ in lines])
-        order = np.argsort(before, kind="stable")
-        at = before[order] if rows is None else np.searchsorted(rows, before[order])
-        extra = [lines[index][1] for index in order]
-        return Columns(
-            np.insert(columns.steps, at, [min(max(r.iteration or 0, INT64_MIN), INT64_MAX) for r in extra]),
-            np.insert(columns.values, at, [r.value for r in extra]),
-            np.insert(columns.times_s, at, [r.timestamp or 0.0 for r in extra]),
-        )
-
-    def _tail(self, writer: _Writer) -> NDArray[np.void]:
-        return read_tail(self.path, writer.id, writer.segments, self.damage)
-
     # -- times ---------------------------------------------------------------------------------------------------------
 
     def _status_detail(self, name: str) -> Any:
@@ -412,13 +333,18 @@ class Run:
         for writer in self._writers:
             times_s.append(writer.born_ns / 1e9)
             times_s += [record.timestamp or 0.0 for record in writer.records[-1:]]
-            times_s += (self._tail(writer)["time_ns"][-1:] / 1e9).tolist()
+            times_s += (writer.tail()["time_ns"][-1:] / 1e9).tolist()
         return max(times_s)
 
 
-def _keep_later(found: dict[str, tuple[float, int, float]], name: str, time_s: float, step: int, value: float) -> None:
-    if name not in found or time_s >= found[name][0]:
-        found[name] = (time_s, step, value)
+def _joined(name: str, parts: list[Columns]) -> Series:
+    """Parts of one series, one after the other."""
+    import numpy as np
+
+    if len(parts) == 1:
+        return Series(name, *parts[0])
+    empty = Columns(np.empty(0, np.int64), np.empty(0), np.empty(0))
+    return Series(name, *map(np.concatenate, zip(empty, *parts, strict=True)))
 
 
 def _has_step(value: Any) -> bool:

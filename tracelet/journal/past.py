@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from tracelet.journal.delivered import DeliveredRecords
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.format import log_name
 from tracelet.journal.reader import Entry, Position, WriterReader, first_line
@@ -13,11 +14,12 @@ _ENTRIES: Final = 4096
 
 
 def entries_before(run: RunDirectory, positions: Mapping[str, Position]) -> Iterator[Entry]:
-    """The entries up to the positions, writer by writer, the oldest writer first.
+    """The entries up to the positions as they were delivered, writer by writer, the oldest writer first.
 
     Raises:
         OSError, JournalError: A file can't be read.
     """
+    delivered = DeliveredRecords(run.path)
     for writer in sorted(positions, key=lambda writer: _birth_ns(run, writer)):
         reader, end = WriterReader(run.path, writer), positions[writer]
         passed = False
@@ -26,9 +28,9 @@ def entries_before(run: RunDirectory, positions: Mapping[str, Position]) -> Iter
                 after = entry.after
                 if entry.line is not None:
                     if after.line_bytes <= end.line_bytes:
-                        yield entry
+                        yield delivered.of(writer, entry)
                 elif (after.segment, after.slot) <= (end.segment, end.slot):
-                    yield entry
+                    yield delivered.of(writer, entry)
                 else:  # All lines that had been read by then were written before this scalar.
                     passed = True
                     break

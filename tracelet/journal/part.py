@@ -1,0 +1,155 @@
+"""One writer's part of a run, as analysis reads it: its log when it is made, its segments when a series is asked for.
+
+Called by `journal.load` on the reader's own thread; nothing here writes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
+
+from tracelet.core.records import MetricData, MetricType
+from tracelet.journal.columns import Columns, ScalarTable, read_tail
+from tracelet.journal.format import log_name
+from tracelet.journal.ranks import rank_of
+from tracelet.journal.reader import Damage, WriterReader, first_line, place_of
+from tracelet.utils.values import INT64_MAX, INT64_MIN
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+UNKNOWN: Final = "key#"
+"""A series whose definition was lost goes by its key."""
+
+SCALARS: Final = (MetricType.SCALAR, MetricType.SYSTEM)
+
+_Place = tuple[int, int]  # (segment, slot): a line comes after the scalars before it.
+
+
+@final
+class WriterPart:
+    """See the module docstring.
+
+    Attributes:
+        id: The writer's.
+        facts: Its first line.
+        rank: Of its process.
+        series: Name, type and source of each key.
+        records: What its lines hold.
+        scalars: Those of the records that are points, by name, with their places.
+        lost: Records that the disk did not take.
+        closed: Whether it has ended.
+    """
+
+    def __init__(self, directory: Path, writer: str, segments: Sequence[int], damage: Damage) -> None:
+        """Read the log.
+
+        Args:
+            directory: The run directory.
+            writer: The writer's id.
+            segments: The indices of its segments.
+            damage: Counts what can't be read, here and later.
+
+        Raises:
+            UnsupportedVersionError: A newer Tracelet wrote it.
+        """
+        reader = WriterReader(directory, writer)
+        self.id = writer
+        self.facts: Mapping[str, Any] = first_line(directory / log_name(writer)) or {}
+        self.rank = rank_of(self.facts)
+        self.series = reader.series
+        self.records: list[MetricData] = []
+        self.scalars: dict[str, list[tuple[_Place, MetricData]]] = defaultdict(list)
+        self.lost = 0
+        self.closed = False
+        self._directory, self._segments, self._damage = directory, sorted(segments), damage
+        self._table: ScalarTable | None = None
+        for fields, record in self._lines(reader):
+            if record is not None:
+                self.records.append(record)
+                if record.type in SCALARS:
+                    self.scalars[record.name].append((place_of(fields), record))
+            elif fields.get("kind") in ("gap", "close"):
+                lost = fields.get("lost")
+                self.lost += lost if isinstance(lost, int) else 0
+                self.closed |= fields["kind"] == "close"
+        self._keys: dict[str, list[int]] = defaultdict(list)
+        for key, (name, kind, _) in reader.series.items():
+            if kind in SCALARS:
+                self._keys[name].append(key)
+        damage.add(reader.damage)
+
+    @property
+    def role(self) -> str:
+        """As `JournalWriter` has it."""
+        return str(self.facts.get("role"))
+
+    @property
+    def born_ns(self) -> int:
+        """When it began: Unix time in nanoseconds."""
+        born = self.facts.get("time_ns")
+        return born if isinstance(born, int) else 0
+
+    def has(self, name: str) -> bool:
+        """Whether it has defined or recorded a series of this name."""
+        return name in self._keys or name in self.scalars
+
+    def columns(self, name: str) -> Columns:
+        """Its points of a series, scalars of segments and of lines in their order."""
+        import numpy as np
+
+        if self._table is None:
+            self._table = ScalarTable(self._directory, self.id, self._segments, self._damage)
+        keys = self._keys.get(name, [])
+        if not keys and name.startswith(UNKNOWN) and name[len(UNKNOWN) :].isdecimal():
+            keys = [int(name[len(UNKNOWN) :])]
+        columns, rows = self._table.of(keys)
+        lines = self.scalars.get(name)
+        if not lines:
+            return columns
+        # Sorted stably: lines of several threads can stand in the log in another order than that of their places.
+        before = np.array([self._table.rows_before(place) for place, _ in lines])
+        order = np.argsort(before, kind="stable")
+        at = before[order] if rows is None else np.searchsorted(rows, before[order])
+        extra = [lines[index][1] for index in order]
+        return Columns(
+            np.insert(columns.steps, at, [min(max(r.iteration or 0, INT64_MIN), INT64_MAX) for r in extra]),
+            np.insert(columns.values, at, [r.value for r in extra]),
+            np.insert(columns.times_s, at, [r.timestamp or 0.0 for r in extra]),
+        )
+
+    def tail(self) -> NDArray[np.void]:
+        """Its last few thousand scalars: see `read_tail`."""
+        return read_tail(self._directory, self.id, self._segments, self._damage)
+
+    def latest(self) -> dict[str, tuple[float, int, float]]:
+        """Time, step and value of the last point of each metric that was logged lately."""
+        found: dict[str, tuple[float, int, float]] = {}
+        for value, step, time_ns, key, _ in self.tail().tolist():
+            name, kind, _ = self.series.get(key, (f"{UNKNOWN}{key}", MetricType.SCALAR, None))
+            if kind is MetricType.SCALAR:
+                keep_later(found, name, (time_ns / 1e9, step, value))
+        for name, lines in self.scalars.items():
+            for _, record in lines:
+                if record.type is MetricType.SCALAR and record.iteration is not None:
+                    keep_later(found, name, (record.timestamp or 0.0, record.iteration, record.value))
+        return found
+
+    def _lines(self, reader: WriterReader) -> Iterator[tuple[Mapping[str, Any], MetricData | None]]:
+        try:
+            yield from reader.lines()
+        except OSError as error:
+            logger.warning("a log is left out: %s", error)
+            self._damage.files.append(log_name(reader.writer))
+
+
+def keep_later(found: dict[str, tuple[float, int, float]], name: str, point: tuple[float, int, float]) -> None:
+    """Put a point (time, step, value) under its name, unless a later one stands there."""
+    if name not in found or point[0] >= found[name][0]:
+        found[name] = point
