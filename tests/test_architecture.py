@@ -43,10 +43,11 @@ LAYERS = [
         "tracelet.core.keeping",
         "tracelet.core.recorder",
         "tracelet.core.arguments",
+        "tracelet.core.resuming",
         "tracelet.core.active",
         "tracelet",
     },
-    {"tracelet_lightning", "tracelet_hf", "tracelet_keras", "tracelet.frameworks", "tracelet.cli"},
+    {"tracelet_lightning", "tracelet_hf", "tracelet_keras", "tracelet.frameworks", "tracelet.cli", "tracelet.ui"},
 ]
 
 # Packages that an import statement outside of a function may name only in the package beside it, or nowhere.
@@ -59,6 +60,7 @@ OPTIONAL = {
     "transformers": "tracelet_hf",
     "keras": "tracelet_keras",
     **dict.fromkeys(["jax", "flax", "optax"], "tracelet.frameworks._jax"),
+    **dict.fromkeys(["starlette", "uvicorn", "plotly", "tsdownsample"], "tracelet.ui"),
     **dict.fromkeys(["mlflow", "wandb", "clearml", "neptune", "docker", "git", "psutil"]),
     **dict.fromkeys(["pynvml", "matplotlib", "pandas", "PIL", "pyarrow"]),
 }

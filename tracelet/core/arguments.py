@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from tracelet.core.plugins import PluginBase
 from tracelet.errors import UsageError
 
-Resume = Literal["allow", "must", "never"]
+Resume = Literal["allow", "must", "never"] | Mapping[str, Any]
 Backends = str | PluginBase | Iterable[str | PluginBase]
 
 
@@ -28,15 +28,19 @@ def listed_backends(backend: Backends) -> tuple[str | PluginBase, ...]:
 
 
 def resume_mode(resume: Resume | bool | None, run_id: str | None) -> Resume:
-    """How to resume.
+    """How to resume: by a word, or with what `resume_state()` gave.
 
     Raises:
         UsageError: `resume` is no way to, or demands a run without naming it.
     """
+    if isinstance(resume, Mapping):
+        if not all(isinstance(resume.get(key), str) for key in ("run_id", "project", "dir")):
+            raise UsageError(f"resume takes what resume_state() gave, not a mapping with {sorted(map(str, resume))}")
+        return resume
     modes: dict[Any, Resume] = {None: "allow", True: "must", False: "never"}
     mode = modes.get(resume, resume)
     if mode not in ("allow", "must", "never"):
-        raise UsageError(f"resume is 'allow', 'must' or 'never', not {resume!r}")
+        raise UsageError(f"resume is 'allow', 'must', 'never' or what resume_state() gave, not {resume!r}")
     if mode == "must" and run_id is None:
         raise UsageError('resume="must" needs the run_id of the run to go on with')
     return mode

@@ -32,11 +32,11 @@ from tracelet.core.orchestrator import DataFlowOrchestrator, RoutingRule
 from tracelet.core.plugins import ManagedPlugin, PluginBase, PluginManager, PluginType
 from tracelet.core.recorder import Recorder, require_fields, tag_pairs
 from tracelet.core.records import GIT_COMMIT_NAME, STATUS_NAME, MetricData, MetricSource, MetricType
+from tracelet.core.resuming import Resumable, attempts_so_far, run_to_record
 from tracelet.core.sidecar import DeliveryOrder
 from tracelet.errors import ExperimentStateError, PluginContractError, RunExistsError, RunNotFoundError, UsageError
-from tracelet.journal.directory import RunDirectory, new_run_id
+from tracelet.journal.directory import RunDirectory
 from tracelet.journal.format import IDENTITY_FILE
-from tracelet.journal.reader import first_lines
 from tracelet.journal.status import RunStatus
 from tracelet.journal.writer import JournalWriter, WriterRole
 from tracelet.utils.git import head_commit
@@ -53,7 +53,7 @@ _FINAL: Final = (RunStatus.FINISHED.value, RunStatus.FAILED.value)
 
 
 @final
-class Experiment(Recorder):
+class Experiment(Recorder, Resumable):
     """Records one run.
 
     ```python
@@ -93,7 +93,8 @@ class Experiment(Recorder):
             project: Groups runs. None: the setting `project`.
             run_id: Names the run, unique in its project. None: a new one is made.
             resume: What to do about `run_id`: `"allow"` (None) goes on with that run if it is there, `"must"` (True)
-                demands that it is, `"never"` (False) that it is not.
+                demands that it is, `"never"` (False) that it is not. Or what `resume_state()` gave to a checkpoint:
+                goes on with the checkpoint's run, unless `run_id` names another one.
             dir: Where runs are kept. None: the setting `dir`.
             collectors: Names of collectors. None: the setting `collectors`; without that, those that can run here.
             settings: In place of those of the environment and files; the other arguments win over them.
@@ -112,17 +113,15 @@ class Experiment(Recorder):
             check_name(text)
         self.name = name
         self._settings = settings or TraceletSettings.load()
-        self.project = self._settings.project if project is None else project
         self._resume = resume_mode(resume, run_id)
         if config is not None:
             require_fields(config)
         root = Path(os.path.abspath(self._settings.dir if dir is None else dir))
-        self._run = RunDirectory.at(root, self.project, run_id if run_id is not None else new_run_id(), name)
+        self._run = run_to_record(self._resume, run_id, project, root, name, self._settings.project)
+        self.project = self._run.identity.project
         self._config, self._rank = config, rank
         self._tags = None if tags is None else dict(tag_pairs(tags))
-        self._backends: tuple[str | PluginBase, ...] = listed_backends(
-            self._settings.backend if backend is None else backend
-        )
+        self._backends = listed_backends(self._settings.backend if backend is None else backend)
         self._collectors = self._settings.collectors if collectors is None else tuple(collectors)
         self._plugin_manager = PluginManager(
             allow=self._settings.plugins_allow,
@@ -197,7 +196,7 @@ class Experiment(Recorder):
         if self._collectors is None:
             register_defaults(self._plugin_manager, self._settings)
         self._orchestrator.check()
-        self._go("main", 1 + _attempts(self._run.path))
+        self._go("main", 1 + attempts_so_far(self._run.path))
         return self
 
     def _go(self, role: WriterRole, attempt: int) -> None:
@@ -225,6 +224,7 @@ class Experiment(Recorder):
         if role != "main":  # Its files come with its first record: a rank that logs nothing leaves none.
             return
         self._journal.open()
+        self._go_back()
         if self._config is not None:
             self.log_params(self._config)
         if self._tags:
@@ -481,12 +481,6 @@ def _joined(path: str, identity: Any, settings: TraceletSettings, rank: int | No
     """What a pickled experiment becomes that was running."""
     run = RunDirectory(Path(path), identity)
     return Experiment._attach(run, settings, rank)  # noqa: SLF001  A part of the class, for pickle.
-
-
-def _attempts(directory: Path) -> int:
-    """How many attempts a run has had so far."""
-    found = (line.get("attempt") for line in first_lines(directory))
-    return max((attempt for attempt in found if isinstance(attempt, int)), default=0)
 
 
 def _stop_at_exit(reference: weakref.ref[Experiment], before: BaseException | None) -> None:
