@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+
 import pytest
 
 import tracelet
-from tracelet import MetricData, MetricType
+from tracelet import MetricData, MetricType, RunStatus
 from tracelet.cli._curves import curve_of
 from tracelet.core.records import REWIND_NAME, SEGMENT_NAME
+from tracelet.journal import writer
 
 
 def record(*parts: tuple[int, int], marks: str = REWIND_NAME) -> tracelet.Run:
@@ -45,6 +49,33 @@ def test_an_earlier_training_of_the_run_is_not_superseded():
     run = record((4, 6))
     assert [1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4, 5, 6] == run.live("loss").steps.tolist()
     assert [*[1.0] * 10, *[4.0] * 3] == run.live("loss").values.tolist()
+
+
+def test_a_clock_that_goes_back_between_two_attempts_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    record((1, 7))
+    monkeypatch.setattr(writer, "_time_ns", lambda: time.time_ns() - 3600 * 10**9)
+    run = record((5, 9))
+    assert run.attempts[1].began_s < run.attempts[0].began_s
+    assert [1, 2, 3, 4, 5, 6, 7, 8, 9] == run.live("loss").steps.tolist()
+    assert [*[1.0] * 4, *[5.0] * 5] == run.live("loss").values.tolist()
+
+
+def test_each_attempt_is_told_apart_with_how_it_ended_and_where_it_began():
+    first = tracelet.Experiment("test", run_id="r").start()
+    first.log_metrics({"loss": 1.0, "once": 1.0}, 1)
+    first.stop("failed")
+    run = record((3, 6), (5, 5))
+    told = [(attempt.number, attempt.status, attempt.rewound_to) for attempt in run.attempts]
+    assert [(1, RunStatus.FAILED, None), (2, RunStatus.FINISHED, 2), (3, RunStatus.FINISHED, 4)] == told
+    assert all(earlier.last_s <= later.began_s for earlier, later in itertools.pairwise(run.attempts))
+    assert {1: [1], 2: [3, 4, 5, 6], 3: [5]} == {n: s.steps.tolist() for n, s in run.by_attempt("loss").items()}
+    assert [1] == list(run.by_attempt("once"))
+
+
+def test_a_table_has_the_points_that_hold_or_all():
+    run = record((1, 3), (2, 3))
+    assert [1, 2, 3, 2, 3] == run.frame("loss")["step"].tolist()
+    assert [1, 2, 3] == run.frame("loss", live=True)["step"].tolist()
 
 
 def test_a_series_that_is_not_there_raises():

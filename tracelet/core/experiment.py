@@ -207,6 +207,7 @@ class Experiment(Recorder, Resumable):
                 role=role,
                 attempt=attempt,
                 rank=self._rank,
+                delivers=settings.deliver_ranks,
                 mode=settings.journal_mode,
                 max_segment_bytes=settings.segment_bytes,
                 sync_interval_s=settings.sync_interval_s,
@@ -446,7 +447,7 @@ class Experiment(Recorder, Resumable):
         self._backends, self._collectors = (), ()
         self._plugin_manager = PluginManager()
         self._prepare()
-        self._go("attached", 1)
+        self._go("attached", max(attempts_so_far(run.path), 1))
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

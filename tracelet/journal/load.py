@@ -30,6 +30,7 @@ from tracelet.core.records import (
     is_status,
 )
 from tracelet.errors import JournalError, RunNotFoundError
+from tracelet.journal.attempts import Attempt, delays_s
 from tracelet.journal.columns import Columns
 from tracelet.journal.directory import RunDirectory, own_files
 from tracelet.journal.format import IDENTITY_FILE, log_name, writer_of_log, writer_of_segment
@@ -125,11 +126,22 @@ class Run:
     @functools.cached_property
     def status(self) -> RunStatus:
         """Whether it runs, ended, or was killed. Told without a daemon: see `journal.status`."""
-        main = self._main_writer
-        if main is None:
-            return RunStatus.KILLED
-        told = next((record.value for record in reversed(main.records) if is_status(record)), None)
-        return tell_status(told, main.facts, self.path / log_name(main.id), closed=main.closed)
+        return self._status_of(self._mains[-1]) if self._mains else RunStatus.KILLED
+
+    @functools.cached_property
+    def attempts(self) -> list[Attempt]:
+        """The processes that led the run, one after the other: one more for each time that it was resumed."""
+        marks = self.by_attempt(REWIND_NAME) if REWIND_NAME in self.names(MetricType.SYSTEM) else {}
+        return [
+            Attempt(
+                main.attempt,
+                self._status_of(main),
+                main.born_ns / 1e9,
+                max(writer.last_s for writer in self._writers if writer.attempt == main.attempt),
+                int(marks[main.attempt].values.min()) if main.attempt in marks else None,
+            )
+            for main in self._mains
+        ]
 
     @property
     def error(self) -> str | None:
@@ -206,28 +218,45 @@ class Run:
         Raises:
             KeyError: The run, or the rank, has no such metric; the text names near ones.
         """
-        if self._kinds.get(name, set()).isdisjoint(SCALARS) and not name.startswith(UNKNOWN):
-            raise KeyError(f"the run {self.id} has no series {name!r}{did_you_mean(name, self.names())}")
-        wanted = self._first_rank(name) if rank is None else rank
-        series = _joined(name, [writer.columns(name) for writer in self._writers if writer.rank == wanted])
+        series = _joined(name, [writer.columns(name) for writer in self._writers_of(name, rank)])
         if rank is not None and not len(series):
             raise KeyError(f"rank {rank} of the run {self.id} has no points of {name!r}")
         return series
 
-    def live(self, name: str) -> Series:
+    def live(self, name: str, rank: int | None = None) -> Series:
         """A metric without the points that are superseded: a run that resumed from a checkpoint computed them again.
 
-        It goes by the marks of the integration that resumed: see `REWIND_NAME`. Without any, all points hold.
+        It goes by the marks that `Experiment.rewind` leaves: see `REWIND_NAME`. Without any, all points hold.
+
+        Args:
+            name: As for `series`.
+            rank: As for `series`.
 
         Raises:
             KeyError: As `series`.
         """
-        series, marks = self.series(name), self.names(MetricType.SYSTEM)
+        series, marks = self.series(name, rank), self.names(MetricType.SYSTEM)
         if REWIND_NAME not in marks:
             return series
-        segments = self.series(SEGMENT_NAME) if SEGMENT_NAME in marks else None
-        holds = still_holds(series, self.series(REWIND_NAME), segments)
+        segments = self._in_order(SEGMENT_NAME) if SEGMENT_NAME in marks else None
+        holds = still_holds(self._in_order(name, rank), self._in_order(REWIND_NAME), segments)
         return Series(name, series.steps[holds], series.values[holds], series.times_s[holds])
+
+    def by_attempt(self, name: str, rank: int | None = None) -> dict[int, Series]:
+        """A metric with all of its points, apart by the attempt that logged them.
+
+        Args:
+            name: As for `series`.
+            rank: As for `series`.
+
+        Raises:
+            KeyError: As `series`.
+        """
+        parts: dict[int, list[Columns]] = {}
+        for writer in self._writers_of(name, rank):
+            parts.setdefault(writer.attempt, []).append(writer.columns(name))
+        found = {number: _joined(name, parts[number]) for number in sorted(parts)}
+        return {number: series for number, series in found.items() if len(series)}
 
     def latest(self) -> dict[str, tuple[int, float]]:
         """The last step and value of the series that were logged lately: quick, also in a run of millions of points.
@@ -254,11 +283,12 @@ class Run:
         """The records of these types that are no plain scalars (images, tables, artifacts, …), as they were logged."""
         return [record for record in self._records if record.type in types]
 
-    def frame(self, *names: str) -> pd.DataFrame:
+    def frame(self, *names: str, live: bool = False) -> pd.DataFrame:
         """The series as one table with the columns `name`, `step`, `value`, `time_s`, a row a point.
 
         Args:
             names: All series where none is given.
+            live: Whether superseded points are left out: see `live()`.
 
         Raises:
             MissingDependencyError: pandas is not installed.
@@ -269,7 +299,7 @@ class Run:
         pandas = require("pandas", "Run.frame()", extra="parquet")
         parts = [
             pandas.DataFrame({"name": s.name, "step": s.steps, "value": s.values, "time_s": s.times_s})
-            for s in map(self.series, names or self.names())
+            for s in map(self.live if live else self.series, names or self.names())
         ]
         columns = ["name", "step", "value", "time_s"]
         frame: pd.DataFrame = pandas.concat(parts, ignore_index=True) if parts else pandas.DataFrame(columns=columns)
@@ -284,15 +314,32 @@ class Run:
         for found in filter(None, map(writer_of_segment, names)):
             segments.setdefault(found[0], []).append(found[1])
         writers = (WriterPart(self.path, writer, indices, self.damage) for writer, indices in segments.items())
-        return sorted(writers, key=lambda writer: writer.born_ns)
+        return sorted(writers, key=lambda writer: (writer.attempt, writer.born_ns))
 
     def _first_rank(self, name: str) -> int:
         """Whose points of a series are the main line."""
         return min((writer.rank for writer in self._writers if writer.has(name)), default=0)
 
-    @property
-    def _main_writer(self) -> WriterPart | None:
-        return next((writer for writer in reversed(self._writers) if writer.role == "main"), None)
+    def _writers_of(self, name: str, rank: int | None) -> list[WriterPart]:
+        if self._kinds.get(name, set()).isdisjoint(SCALARS) and not name.startswith(UNKNOWN):
+            raise KeyError(f"the run {self.id} has no series {name!r}{did_you_mean(name, self.names())}")
+        wanted = self._first_rank(name) if rank is None else rank
+        return [writer for writer in self._writers if writer.rank == wanted]
+
+    @functools.cached_property
+    def _mains(self) -> list[WriterPart]:
+        """The writer of each attempt."""
+        return [writer for writer in self._writers if writer.role == "main"]
+
+    def _status_of(self, main: WriterPart) -> RunStatus:
+        told = next((record.value for record in reversed(main.records) if is_status(record)), None)
+        return tell_status(told, main.facts, self.path / log_name(main.id), closed=main.closed)
+
+    def _in_order(self, name: str, rank: int | None = None) -> Series:
+        """A series with its times as if no clock had gone back from one attempt to the next."""
+        delays = delays_s(self.attempts)
+        parts = ((delays.get(writer.attempt, 0.0), writer.columns(name)) for writer in self._writers_of(name, rank))
+        return _joined(name, [part._replace(times_s=part.times_s + delay) for delay, part in parts])
 
     @property
     def _records(self) -> list[MetricData]:
@@ -321,20 +368,14 @@ class Run:
     # -- times ---------------------------------------------------------------------------------------------------------
 
     def _status_detail(self, name: str) -> Any:
-        main = self._main_writer
-        for record in reversed(main.records if main is not None else ()):
+        for record in reversed(self._mains[-1].records if self._mains else ()):
             if record.name == STATUS_NAME and record.metadata is not None:
                 return record.metadata.get(name)
         return None
 
     def _last_time_s(self) -> float:
         """When a record was written last."""
-        times_s = [self.created_s]
-        for writer in self._writers:
-            times_s.append(writer.born_ns / 1e9)
-            times_s += [record.timestamp or 0.0 for record in writer.records[-1:]]
-            times_s += (writer.tail()["time_ns"][-1:] / 1e9).tolist()
-        return max(times_s)
+        return max([self.created_s, *(writer.last_s for writer in self._writers)])
 
 
 def _joined(name: str, parts: list[Columns]) -> Series:

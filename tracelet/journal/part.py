@@ -96,6 +96,12 @@ class WriterPart:
         born = self.facts.get("time_ns")
         return born if isinstance(born, int) else 0
 
+    @property
+    def attempt(self) -> int:
+        """Which attempt of the run it belongs to, from 1."""
+        attempt = self.facts.get("attempt")
+        return attempt if isinstance(attempt, int) else 1
+
     def has(self, name: str) -> bool:
         """Whether it has defined or recorded a series of this name."""
         return name in self._keys or name in self.scalars
@@ -127,6 +133,12 @@ class WriterPart:
     def tail(self) -> NDArray[np.void]:
         """Its last few thousand scalars: see `read_tail`."""
         return read_tail(self._directory, self.id, self._segments, self._damage)
+
+    @property
+    def last_s(self) -> float:
+        """When it wrote its last record: Unix time in seconds."""
+        times_s = [self.born_ns / 1e9, *(record.timestamp or 0.0 for record in self.records[-1:])]
+        return max(times_s + (self.tail()["time_ns"][-1:] / 1e9).tolist())
 
     def latest(self) -> dict[str, tuple[float, int, float]]:
         """Time, step and value of the last point of each metric that was logged lately."""
