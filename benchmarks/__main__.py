@@ -25,6 +25,7 @@ class Benchmark(enum.StrEnum):
     LIGHTNING = "lightning_overhead"
     HUGGING_FACE = "hf_overhead"
     KERAS = "keras_overhead"
+    JAX = "jax_overhead"
     TORCH = "torch_overhead"
     MLFLOW = "mlflow_delivery"
     WANDB = "wandb_delivery"

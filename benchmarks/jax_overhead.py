@@ -4,8 +4,8 @@ The step is a compiled one of about 1 ms, on one thread, of a small network on s
 are the loss, the norms of gradients, update and parameters, and the learning rate. Once each step is a call, once 48 of
 them are one `lax.scan`. A case and the bare training take turns of 48 steps, in the order bare, case, case, bare, each
 until the device is done, and many times over: a ratio is the median of those of such rounds, so that whatever else the
-machine does hits both alike. The figures are medians for one step, as CPU time of the whole process, so that what other
-threads do counts, and as wall time.
+machine does hits both alike. The figures are medians for one step: the time it takes, and the CPU time of the whole
+process, in which what other threads do counts too, and part of which passes while the device computes.
 
 In the row "computed, not recorded" the step computes the same values, and nobody reads them. `clu.metric_writers` can't
 be imported without TensorFlow. Its asynchronous writer turns values into floats on a thread, as "float of each on a
@@ -277,16 +277,16 @@ def _show(title: str, found: Mapping[str, Sequence[Round]]) -> None:
     rows = [Row(_BARE, _figure([rounds.bare for every in found.values() for rounds in every]))]
     for name, rounds in found.items():
         cpu, wall = (statistics.median(one.case[i] / one.bare[i] for one in rounds) for i in (0, 1))
-        target = Target(cpu, _LIMIT, "times") if name == _TRACKED else None
+        target = Target(wall, _LIMIT, "times") if name == _TRACKED else None
         rows.append(
-            Row(name, _figure([one.case for one in rounds]), ratio=f"{cpu:.3f} (wall {wall:.3f})", target=target)
+            Row(name, _figure([one.case for one in rounds]), ratio=f"{wall:.3f} (CPU {cpu:.3f})", target=target)
         )
     show(f"Flax under {title}, five values recorded; ratios to {_BARE}", rows)
 
 
 def _figure(times: Sequence[tuple[float, float]]) -> str:
     cpu_us, wall_us = (statistics.median(one[i] for one in times) for i in (0, 1))
-    return f"{cpu_us:.0f} µs (wall {wall_us:.0f})"
+    return f"{wall_us:.0f} µs (CPU {cpu_us:.0f})"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,14 @@ from benchmarks.trackers import check
 from tests.backends.mlflow_server import mlflow_on_sqlite  # noqa: F401  a fixture
 
 # They import whole frameworks, some in a process for each of their cases: half a minute and more.
-_HEAVY = (Benchmark.LIGHTNING, Benchmark.TORCH, Benchmark.TRACKERS, Benchmark.HUGGING_FACE, Benchmark.KERAS)
+_HEAVY = (
+    Benchmark.LIGHTNING,
+    Benchmark.JAX,
+    Benchmark.TORCH,
+    Benchmark.TRACKERS,
+    Benchmark.HUGGING_FACE,
+    Benchmark.KERAS,
+)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import itertools
 import logging
 import math
 import os
+import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,8 +35,8 @@ _SCALARS: Final = (MetricType.SCALAR, MetricType.SYSTEM)
 _WITHOUT_STEP: Final = (MetricType.SYSTEM, MetricType.PARAMETER, MetricType.CUSTOM)
 """The experiment's current iteration says nothing about these; a SYSTEM series counts its own."""
 
-Point = tuple[str, int, float]
-"""(series, step, value)."""
+Points = tuple[int, Mapping[str, float]]
+"""A step, and the values of series at it."""
 
 
 class Journal(Protocol):
@@ -47,7 +48,7 @@ class Journal(Protocol):
     def append(self, key: int, step: int, value: float, time_ns: int | None = None) -> None:
         """As `JournalWriter.append`."""
 
-    def append_all(self, values: Mapping[str, float], step: int) -> None:
+    def append_all(self, values: Mapping[str, float], step: int, time_ns: int | None = None) -> None:
         """As `JournalWriter.append_all`."""
 
     def define(self, identity: SeriesId) -> Series | None:
@@ -85,7 +86,7 @@ class NullJournal:
     def append(self, key: int, step: int, value: float, time_ns: int | None = None) -> None:
         """Nothing happens."""
 
-    def append_all(self, values: Mapping[str, float], step: int) -> None:
+    def append_all(self, values: Mapping[str, float], step: int, time_ns: int | None = None) -> None:
         """Nothing happens, but to names that are new."""
         if not values.keys() <= self.series.keys():
             raise KeyError
@@ -177,7 +178,7 @@ class Intake:
         if values:
             self._later(values, iteration)
 
-    def points(self, name: str, value: Deferred[Sequence[Point]], size_bytes: int) -> None:
+    def points(self, name: str, value: Deferred[Sequence[Points]], size_bytes: int) -> None:
         """Record the points that a computation gives, when it is done.
 
         Args:
@@ -187,16 +188,16 @@ class Intake:
         """
         time_ns = time.time_ns()
 
-        def write(found: Sequence[Point] | Exception) -> None:
+        def write(found: Sequence[Points] | Exception) -> None:
             if isinstance(found, Exception):
                 self._record_failure(name, found, None, time_ns)
                 return
-            for series_name, step, number in found:
-                series = self.journal.define(series_name)
-                if series is not None:
-                    self.journal.append(series.key, step, number, time_ns)
-                else:
-                    self._metric(series_name, number, step, MetricType.SCALAR, time_ns)
+            for step, values in found:
+                try:
+                    self.journal.append_all(values, step, time_ns)
+                except (KeyError, TypeError, struct.error):  # A series is new, say.
+                    for series_name, number in values.items():
+                        self._metric(series_name, number, step, MetricType.SCALAR, time_ns)
 
         self.resolver.put(value, write, size_bytes)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tracelet.core.intake import Intake, Journal, Point, check_name
+from tracelet.core.intake import Intake, Journal, Points, check_name
 from tracelet.core.records import DEFINE_PREFIX, DESCRIPTION_NAME, TAG_PREFIX, MetricData, MetricType
 from tracelet.delivery.resolve import Deferred, is_on_device
 from tracelet.errors import UsageError
@@ -233,12 +233,12 @@ class Recorder(ABC):
             raise UsageError(f"the type of a MetricData is a MetricType, not {as_text(metric.type):.200}")
         self._intake.emit(metric)
 
-    def emit_points(self, name: str, value: Deferred[Sequence[Point]], size_bytes: int = 0) -> None:
+    def emit_points(self, name: str, value: Deferred[Sequence[Points]], size_bytes: int = 0) -> None:
         """Record points that a device still computes: for an adapter that has many of them in one piece.
 
         Args:
             name: Under this name is recorded, as a text, what went wrong if something does.
-            value: Gives (series, step, value) of each point.
+            value: Gives steps, and the values of series at each.
             size_bytes: What it holds on its device.
 
         Raises:

@@ -14,13 +14,11 @@ take the interpreter from the training once for every value.
 
 from __future__ import annotations
 
-import functools
 import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar, final
+from typing import Any, Final, Generic, Protocol, TypeVar, final
 
 from tracelet.journal import forking
 from tracelet.utils import jax_arrays, pending
@@ -130,13 +128,31 @@ class _Single:
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
-class _Entry:
-    """A value that is pending. `settle` waits for it and writes it."""
+class _Entry(Generic[T]):
+    """A value that is to be written."""
 
-    is_ready: Callable[[], bool]
-    settle: Callable[[], None]
-    size_bytes: int
+    __slots__ = ("_value", "_write", "size_bytes")
+
+    def __init__(self, value: Deferred[T], write: Callable[[T | Exception], None], size_bytes: int) -> None:
+        self._value, self._write, self.size_bytes = value, write, size_bytes
+
+    def is_ready(self) -> bool:
+        try:
+            return self._value.is_ready()
+        except Exception:  # noqa: BLE001 - as below; `result` will raise it again
+            return True
+
+    def settle(self) -> None:
+        """Wait for the value, and write it."""
+        found: T | Exception
+        try:
+            found = self._value.result()
+        except Exception as error:  # noqa: BLE001 - a device and a framework may raise anything; the record says what
+            found = error
+        try:
+            self._write(found)
+        except Exception as error:  # The thread goes on.
+            logger.warning("a value that was computed late can't be written: %s", error, exc_info=True)
 
 
 @final
@@ -155,8 +171,8 @@ class Resolver:
 
     def _reset(self) -> None:
         # A signal handler may come into the middle of its `put` and call it too: that of `queue.Queue` would deadlock.
-        self._queue: queue.SimpleQueue[_Entry | threading.Event | None] = queue.SimpleQueue()
-        self._pending: dict[int, _Entry] = {}  # By `id`: to set and to delete an item needs no lock.
+        self._queue: queue.SimpleQueue[_Entry[Any] | threading.Event | None] = queue.SimpleQueue()
+        self._pending: dict[int, _Entry[Any]] = {}  # By `id`: to set and to delete an item needs no lock.
         self._bytes = 0
         self._urgent = threading.Event()
         self._thread: threading.Thread | None = None
@@ -180,7 +196,7 @@ class Resolver:
             write: Writes it, or what went wrong.
             size_bytes: What it holds on its device.
         """
-        entry = _Entry(functools.partial(_is_ready, value), functools.partial(_settle, value, write), size_bytes)
+        entry = _Entry(value, write, size_bytes)
         if self._is_closed or (not self._pending and entry.is_ready()):
             entry.settle()
         elif len(self._pending) >= self._max_pending or self._bytes + size_bytes > self._max_bytes:
@@ -192,7 +208,7 @@ class Resolver:
         else:
             entry.settle()
 
-    def _wait_for(self, entry: _Entry) -> None:
+    def _wait_for(self, entry: _Entry[Any]) -> None:
         self._waited += 1
         if self._waited == 1:
             logger.warning(
@@ -243,7 +259,7 @@ class Resolver:
 
     # -- the resolver --------------------------------------------------------------------------------------------------
 
-    def _run(self, source: queue.SimpleQueue[_Entry | threading.Event | None]) -> None:
+    def _run(self, source: queue.SimpleQueue[_Entry[Any] | threading.Event | None]) -> None:
         while (entry := source.get()) is not None:
             if isinstance(entry, threading.Event):
                 self._urgent.clear()
@@ -256,22 +272,5 @@ class Resolver:
             entry.settle()
             self._bytes -= entry.size_bytes
             del self._pending[id(entry)]
-
-
-def _is_ready(value: Deferred[object]) -> bool:
-    try:
-        return value.is_ready()
-    except Exception:  # noqa: BLE001 - as below; `result` will raise it again
-        return True
-
-
-def _settle(value: Deferred[T], write: Callable[[T | Exception], None]) -> None:
-    found: T | Exception
-    try:
-        found = value.result()
-    except Exception as error:  # noqa: BLE001 - a device and a framework may raise anything; the record says what
-        found = error
-    try:
-        write(found)
-    except Exception as error:  # The thread goes on.
-        logger.warning("a value that was computed late can't be written: %s", error, exc_info=True)
+            if not self._pending:
+                self._bytes = 0  # Threads that add to it at the same time may lose some of it.

@@ -140,7 +140,7 @@ class JournalWriter:
         except (ValueError, OSError):
             self._append_in_new_segment(record)
 
-    def append_all(self, values: Mapping[str, float], step: int) -> None:
+    def append_all(self, values: Mapping[str, float], step: int, time_ns: int | None = None) -> None:
         """Write scalars of several defined series under one step and time: in the common case in ONE write.
 
         Raises:
@@ -148,7 +148,7 @@ class JournalWriter:
             TypeError: A value is neither a float nor an integer that a float can hold.
             struct.error: As `append`.
         """
-        time_ns, series, parts = _time_ns(), self.series, list[bytes]()
+        time_ns, series, parts = time_ns or _time_ns(), self.series, list[bytes]()
         pack, crc32, pack_crc, add = _pack, _crc32, _pack_crc, parts.append  # Local names save a tenth of it.
         for name, value in values.items():
             if type(value) is not float and not (type(value) is int and -EXACT_INT_LIMIT <= value <= EXACT_INT_LIMIT):

@@ -15,6 +15,7 @@ rely on the active one.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Iterator, Mapping
@@ -41,11 +42,18 @@ class Outlet:
     Attributes:
         experiment: None: the active one, each time.
         all_processes: Whether other processes of a JAX program than the first one record too.
+        place: While a tracked function is traced, that of the state among its arguments, in place of the two above.
     """
 
     experiment: Experiment | None = None
     all_processes: bool = False
+    place: int | None = None
     _warned: set[str] = field(default_factory=set, compare=False, repr=False)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it is more than the active experiment in the first process."""
+        return self.experiment is not None or self.all_processes
 
     def put(self, name: str, array: jax.Array | np.ndarray[Any, Any], step: int = NO_STEP) -> None:
         """Record what an array of rows holds.
@@ -55,7 +63,7 @@ class Outlet:
             array: Has left its function, and is never given to another one, which might overwrite it.
             step: Of the rows that have none.
         """
-        if not self.all_processes and jax.process_index() != 0:
+        if not (self.all_processes or _is_first_process()):
             return
         experiment = self.experiment or Experiment.active()
         try:
@@ -91,6 +99,11 @@ class Collector:
     def result(self) -> tuple[jax.Array, ...]:
         """What has been collected."""
         return tuple(self._rows)
+
+
+@functools.cache  # Once a computation has been made, it stays so.
+def _is_first_process() -> bool:
+    return bool(jax.process_index() == 0)
 
 
 def _place() -> object:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
 import optax
 
+_SMALL: Final = 1 << 16  # 256 kB: it stays in the cache.
+
 
 def norm(tree: Any) -> jax.Array:
     """The Euclidean norm over all real and complex leaves, computed in float32 at least."""
-    total = jnp.float32(0)
-    for leaf in _inexact(tree):
-        wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
-        total = total + jnp.sum(jnp.real(wide * jnp.conj(wide)))
-    return jnp.sqrt(total)
+    leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in _inexact(tree)]
+    if jax.device_count() > 1:  # Each may have a piece of a leaf, and to flatten it would bring them together.
+        squares = [jnp.sum(jnp.real(leaf * jnp.conj(leaf))) for leaf in leaves]
+    else:  # On a CPU, a product of vectors takes half the time of a sum.
+        squares = [jnp.real(jnp.vdot(leaf, leaf, precision="highest")) for leaf in _joined(leaves)]
+    return jnp.sqrt(sum(squares, jnp.float32(0)))
+
+
+def _joined(leaves: list[jax.Array]) -> list[jax.Array]:
+    """With the small ones of each type in one: for them a computation of its own costs more than a copy."""
+    small: dict[Any, list[jax.Array]] = {}
+    for leaf in leaves:
+        if leaf.size <= _SMALL:
+            small.setdefault(leaf.dtype, []).append(leaf.reshape(-1))
+    return [leaf for leaf in leaves if leaf.size > _SMALL] + [jnp.concatenate(group) for group in small.values()]
 
 
 def moved(new: Any, old: Any) -> jax.Array:

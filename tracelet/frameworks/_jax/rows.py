@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tracelet.core.intake import Point
+from tracelet.core.intake import Points
 from tracelet.errors import UsageError
 from tracelet.utils.jax_arrays import code_of, is_ready, to_words
 
@@ -207,7 +207,7 @@ class Rows:
         """As `Deferred`."""
         return not isinstance(self._array, jax.Array) or is_ready(self._array)
 
-    def result(self) -> list[Point]:
+    def result(self) -> list[Points]:
         """The points, in the order of their steps."""
         array = np.asarray(self._array)
         if array.ndim == 2:
@@ -218,19 +218,20 @@ class Rows:
         return [point for member, suffix in pairs for point in _points(member, self._step, suffix)]
 
 
-def _points(rows: np.ndarray[Any, Any], own_step: int, suffix: str) -> Iterator[Point]:
+def _points(rows: np.ndarray[Any, Any], own_step: int, suffix: str) -> Iterator[Points]:
     """Those of one array; `suffix` tells the members of an ensemble (`vmap`) apart."""
-    kept, count = rows.shape[0] - 1, int(rows[0, 0])
+    kept, words = rows.shape[0] - 1, rows.tobytes()
+    (count,) = struct.unpack_from("<I", words)
     if count > kept:
         logger.warning(
             "%d steps were made in one call, and the metrics of the last %d are kept: make it %d with history=%d",
             count, kept, count, count,
         )  # fmt: skip
     for index in range(max(0, count - kept), count):
-        row = rows[1 + index % kept]
+        start = 4 * rows.shape[1] * (1 + index % kept)
+        step, layout_id = struct.unpack_from("<iI", words, start)
+        layout = Layout.of(layout_id)
         Rows.steps += 1
-        layout = Layout.of(int(row[1]))
-        step = int(row[0].astype(np.int32))
-        step = own_step if step == NO_STEP else step
-        for name, number in zip(layout.names, struct.unpack_from(layout.codes, row[_HEAD:].tobytes()), strict=True):
-            yield name + suffix, step, float(number)
+        names = [name + suffix for name in layout.names] if suffix else layout.names
+        numbers = map(float, struct.unpack_from(layout.codes, words, start + 4 * _HEAD))
+        yield own_step if step == NO_STEP else step, dict(zip(names, numbers, strict=True))

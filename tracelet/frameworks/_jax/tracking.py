@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Self, TypeVar, final, overload
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, final, overload
 
 import jax
 
 from tracelet.core.experiment import Experiment
 from tracelet.frameworks._jax.leaving import Outlet, collecting, emit, forward
 from tracelet.frameworks._jax.rows import NO_STEP, flattened, is_number
-from tracelet.frameworks._jax.train_state import MADE_INSIDE, Recording, closed, opened, with_outlet, without_outlet
+from tracelet.frameworks._jax.train_state import Recording, closed, opened, with_outlet
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_CONTAINERS: Final = (tuple, list, dict)
 
 
 @overload
@@ -73,25 +70,24 @@ def tracked(
         keywords = {"experiment": experiment, "prefix": prefix, "first_step": first_step, "transform": transform}
         return functools.partial(tracked, **keywords, all_processes=all_processes, **options)
     # A tree of shardings that was made of a state is a state, too.
-    options = {name: _states(lambda state: without_outlet(state)[0], option) for name, option in options.items()}
-    for name, default in (("out_shardings", None), ("out_axes", 0)):
-        if name in options:
-            options[name] = (options[name], default)
+    options = {key: _changed(option, lambda state: with_outlet(state, Outlet())) for key, option in options.items()}
+    for key, default in (("out_shardings", None), ("out_axes", 0)):
+        if key in options:
+            options[key] = (options[key], default)
     outlet = Outlet(experiment, all_processes)
+    name = f"{prefix}/step" if prefix else "step"
     count: Callable[[], int] = itertools.count(first_step).__next__
 
     @functools.wraps(function)
     def inside(*args: Any, **kwargs: Any) -> tuple[Any, _Leaving]:
-        leaving, numbers = _Leaving(), itertools.count()
+        places, closing = itertools.count(), _Closing()
         with collecting() as collector:
-            args, kwargs = _states(lambda state: opened(state, next(numbers)), (args, kwargs))
-            found = _states(leaving.close, function(*args, **kwargs))
+            args, kwargs = _changed((args, kwargs), lambda state: opened(state, next(places)))
+            found = _changed(function(*args, **kwargs), closing.close)
             metrics = flattened(_numbers(found), prefix)
-            if metrics := {name: value for name, value in metrics.items() if name not in collector.names}:
-                emit(prefix, _step(found), metrics, outlet)
-        for rows in collector.result():
-            leaving.add(MADE_INSIDE, rows)
-        return found, leaving
+            if metrics := {key: value for key, value in metrics.items() if key not in collector.names}:
+                emit(name, _step(found), metrics, outlet)
+        return found, closing.result(outlet, collector.result())
 
     compiled = transform(inside, **options)
 
@@ -100,18 +96,23 @@ def tracked(
         outlets: list[Outlet] = []
 
         def strip(state: Any) -> Any:
-            state, its_outlet = without_outlet(state)
-            outlets.append(its_outlet)
-            return state
+            outlets.append(state.telemetry.outlet)
+            return with_outlet(state, Outlet()) if state.telemetry.outlet.is_named else state
 
-        args, kwargs = _states(strip, (args, kwargs))
-        found, leaving = compiled(*args, **kwargs)
-        outlets.append(outlet)  # Of the number MADE_INSIDE, which is -1.
+        found, leaving = compiled(*_changed(args, strip), **_changed(kwargs, strip))
+        (((owners, states), arrays),) = leaving.items()
         step = count()
-        for number, rows in zip(leaving.numbers, leaving.rows, strict=True):
-            forward(f"{prefix}/step" if prefix else "step", rows, outlets[number], step)
-        owners = iter(leaving.states)
-        return _states(lambda state: with_outlet(state, outlets[next(owners)]), found)
+        for owner, rows in zip(owners, arrays, strict=True):
+            forward(name, rows, owner if owner.place is None else outlets[owner.place], step)
+        if not any(its.is_named for its in outlets):
+            return found
+        those = iter(states)
+
+        def restore(state: Any) -> Any:
+            owner = next(those)
+            return with_outlet(state, owner if owner.place is None else outlets[owner.place])
+
+        return _changed(found, restore)
 
     return call
 
@@ -131,53 +132,43 @@ def capture(metrics: Mapping[str, Any], step: Any = None, *, prefix: str = "trai
     emit(prefix or "capture", NO_STEP if step is None else step, found, Outlet())
 
 
+_Leaving = dict[tuple[tuple[Outlet, ...], tuple[Outlet, ...]], tuple[Any, ...]]
+"""What leaves a function beside its results: arrays of rows. The key has the outlets of these, and of the states.
+
+It is a dict, since the keys of a dict are a part of what is compiled, and JAX makes it in C++.
+"""
+
+
 @final
-@jax.tree_util.register_pytree_node_class
-@dataclass
-class _Leaving:
-    """What leaves a function beside its results.
+class _Closing:
+    """Takes the rows of the states that a function gives."""
 
-    Attributes:
-        rows: Arrays of rows.
-        numbers: The number of the state of each array, or `MADE_INSIDE`.
-        states: The number of each state in the results.
-    """
-
-    rows: list[Any] = field(default_factory=list)
-    numbers: tuple[int, ...] = ()
-    states: tuple[int, ...] = ()
+    def __init__(self) -> None:
+        self._rows: list[tuple[Outlet, jax.Array]] = []
+        self._states: list[Outlet] = []
 
     def close(self, state: Any) -> Any:
-        """Take the rows of a state, and give it as it is outside."""
-        state, number, rows = closed(state)
-        self.states += (number,)
+        """The state as it is outside."""
+        state, outlet, rows = closed(state)
+        self._states.append(outlet)
         if rows is not None:
-            self.add(number, rows)
+            self._rows.append((outlet, rows))
         return state
 
-    def add(self, number: int, rows: jax.Array) -> None:
-        """Take rows."""
-        self.rows.append(rows)
-        self.numbers += (number,)
-
-    def tree_flatten(self) -> tuple[tuple[Any], tuple[tuple[int, ...], ...]]:
-        """For JAX."""
-        return (self.rows,), (self.numbers, self.states)
-
-    @classmethod
-    def tree_unflatten(cls, about: tuple[tuple[int, ...], ...], children: tuple[Any]) -> Self:
-        """For JAX."""
-        return cls(*children, *about)
+    def result(self, outlet: Outlet, collected: Sequence[jax.Array]) -> _Leaving:
+        """Its rows, and those that were collected elsewhere, for an outlet."""
+        rows = [*self._rows, *((outlet, row) for row in collected)]
+        return {(tuple(owner for owner, _ in rows), tuple(self._states)): tuple(row for _, row in rows)}
 
 
-def _states(change: Callable[[Any], Any], value: Any) -> Any:
-    """The value with each train state in it changed. Looks into tuples, lists and dicts, and into nothing else."""
+def _changed(value: Any, change: Callable[[Any], Any]) -> Any:
+    """The value with each train state in it changed, in JAX's order. Looks into tuples, lists and dicts only."""
     if isinstance(value, Recording):
         return change(value)
     if type(value) is dict:
-        return {key: _states(change, inner) for key, inner in value.items()}
-    if type(value) in _CONTAINERS:
-        return type(value)([_states(change, inner) for inner in value])
+        return {key: _changed(value[key], change) for key in sorted(value)} if value else value
+    if type(value) is tuple or type(value) is list:
+        return type(value)([_changed(inner, change) for inner in value])
     return value
 
 

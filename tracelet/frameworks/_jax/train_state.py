@@ -1,8 +1,8 @@
 """A Flax `TrainState` that records its steps: under plain Python, `jit`, `scan`, `pmap` and the rest.
 
 `apply_gradients` is called while the user's step function is traced, and emits the metrics of the step (see `leaving`).
-Guarantee: the state is a `TrainState` of its own class, with the same fields and the same leaves, so that a checkpoint
-knows nothing of Tracelet. Only a wrong metric raises.
+Guarantee: the state is a `TrainState` of its own class, with the same leaves, so that a checkpoint knows nothing of
+Tracelet; it is a Flax dataclass with one static field more. Only a wrong metric raises.
 
 While a `tracked` function is traced, its states are open: they have one leaf more, the rows of their steps. So the rows
 get through `scan` and `cond`, out of which nothing comes but what went in.
@@ -15,10 +15,10 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, TypeVar, cast, final, get_args
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, TypeVar, final, get_args
 
 import jax
-from flax import serialization
+from flax import struct
 from flax.linen.fp8_ops import OVERWRITE_WITH_GRADIENT
 from flax.training.dynamic_scale import DynamicScale
 from flax.training.train_state import TrainState
@@ -32,6 +32,7 @@ from tracelet.frameworks._jax.rows import Shape, Steps, flattened
 Measure = Literal["grad_norm", "update_norm", "param_norm", "learning_rate"]
 
 MEASURES: Final[tuple[Measure, ...]] = get_args(Measure)
+
 State = TypeVar("State", bound=TrainState)
 
 
@@ -55,38 +56,21 @@ class Plan:
 
 @final
 class Telemetry(NamedTuple):
-    """What a state has besides its fields.
-
-    Attributes:
-        plan: What is recorded.
-        outlet: Where it goes.
-        number: Which of a tracked function's states it is, while that is traced, or `MADE_INSIDE`; None outside.
-        steps: Of a state with a number: what it has done.
-    """
+    """What is recorded of a state, and where it goes."""
 
     plan: Plan
     outlet: Outlet
-    number: int | None = None
-    steps: Steps = Steps()
 
 
-MADE_INSIDE: Final = -1
-_NOWHERE: Final = Outlet()
+_DEFAULT: Final = Telemetry(Plan("train", Shape(), MEASURES, None), Outlet())
 
 
 class Recording:
     """What stands before a user's own class of states, to record."""
 
-    _flax_dataclass: ClassVar[bool] = True
-    _is_made: ClassVar[bool] = False
-    telemetry: ClassVar[Telemetry] = Telemetry(Plan("train", Shape(), MEASURES, None), _NOWHERE)
-    """Each state has its own. It is no field: what a state is made of is what its own class says."""
+    telemetry: Telemetry
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        cls._flax_dataclass = True  # Flax would register the class with JAX; `_register` does.
-        super().__init_subclass__(**options)
-        dataclasses.dataclass(frozen=True, **options)(cls)
-        _register(cls)
+    _base: ClassVar[type | None] = None  # Of a class that `wrap` has made: the user's.
 
     def apply_gradients(self, *, grads: Any, **values: Any) -> Self:
         """Make a step, and record it.
@@ -101,22 +85,14 @@ class Recording:
         apply_gradients = super().apply_gradients  # type: ignore[misc]  # That of the `TrainState` after this class.
         known = {field.name for field in dataclasses.fields(self)}  # type: ignore[arg-type]  # It is a dataclass then.
         known |= inspect.signature(apply_gradients).parameters.keys()
-        new: Self = apply_gradients(grads=grads, **{name: values[name] for name in values.keys() & known})
-        _set(new, self.telemetry)
-        _record(self, new, grads, {name: value for name, value in values.items() if name not in known})
-        return new
-
-    def replace(self, **updates: Any) -> Self:
-        """The state with other values of some fields."""
-        new: Self = dataclasses.replace(self, **updates)  # type: ignore[type-var]  # As above.
-        _set(new, self.telemetry)
-        return new
+        new = apply_gradients(grads=grads, **{name: values[name] for name in values.keys() & known})
+        metrics = {name: value for name, value in values.items() if name not in known}
+        recorded: Self = _recorded(self, new, grads, metrics)
+        return recorded
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]  # As above.
-        made = [base for base in type(self).__mro__ if base.__dict__.get("_is_made", False)]
-        cls = made[0].__mro__[2] if made[:1] == [type(self)] else type(self)
-        return _again, (cls, fields, self.telemetry[:2])
+        return _again, (self._base or type(self), fields)
 
 
 def wrap(
@@ -153,46 +129,51 @@ def wrap(
         )
     plan = Plan(prefix, Shape(history, max_metrics), tuple(measure), learning_rate)
     fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    fields["telemetry"] = Telemetry(plan, Outlet(experiment, all_processes))
     cls: Any = type(state)
-    made: State = _set(_recording_class(cls)(**fields), Telemetry(plan, Outlet(experiment, all_processes)))
-    return cast(State, opened(made, MADE_INSIDE)) if collector() is not None else made
+    made: State = _recording_class(cls)(**fields)
+    return made if collector() is None else opened(made)
 
 
-# -- the states of a tracked function ----------------------------------------------------------------------------------
+# -- open states -------------------------------------------------------------------------------------------------------
 
 
-def opened(state: Any, number: int) -> Any:
-    """The state with a leaf more, for the rows of its steps."""
-    plan, outlet, *_ = state.telemetry
-    return _copied(state, Telemetry(plan, outlet, number))
+def opened(state: Any, place: int | None = None) -> Any:
+    """The state with a leaf more, for the rows of its steps; `place` is its own among the arguments of the function."""
+    cls: Any = type(state)
+    plan, outlet = state.telemetry
+    telemetry = Telemetry(plan, outlet if place is None else dataclasses.replace(outlet, place=place))
+    return _with_steps(_copied(state, _open_class(cls), telemetry), Steps())
 
 
-def closed(state: Any) -> tuple[Any, int, jax.Array | None]:
-    """An open state as it is outside, its number, and its rows, if it has made steps."""
-    plan, outlet, number, steps = state.telemetry
-    return _copied(state, Telemetry(plan, outlet)), number, steps.result(plan.shape, state.step)
-
-
-def without_outlet(state: Any) -> tuple[Any, Outlet]:
-    """The state as a function is compiled for it, whatever the experiment is, and its outlet."""
-    plan, outlet, *_ = state.telemetry
-    return _copied(state, Telemetry(plan, _NOWHERE)), outlet
+def closed(state: Any) -> tuple[Any, Outlet, jax.Array | None]:
+    """An open state as it is outside, where its rows go, and these, if it has made steps."""
+    plan, outlet = state.telemetry
+    rows = state.steps.result(plan.shape, state.step)
+    new = _copied(state, type(state).__mro__[1], Telemetry(plan, dataclasses.replace(outlet, place=None)))
+    del new.__dict__["steps"]
+    return new, outlet, rows
 
 
 def with_outlet(state: Any, outlet: Outlet) -> Any:
-    """The state as the user has it."""
-    return _copied(state, Telemetry(state.telemetry.plan, outlet))
+    """The state with another outlet."""
+    return _copied(state, type(state), Telemetry(state.telemetry.plan, outlet))
 
 
-def _copied(state: Any, telemetry: Telemetry) -> Any:
-    new = object.__new__(type(state))
-    new.__dict__.update(state.__dict__)
-    return _set(new, telemetry)
+def _copied(state: Any, cls: Any, telemetry: Telemetry) -> Any:
+    new = object.__new__(cls)
+    new.__dict__.update(state.__dict__, telemetry=telemetry)
+    return new
 
 
-def _record(old: Any, new: Any, grads: Any, given: Mapping[str, Any]) -> None:
-    """Put what a step was like into the rows of the new state, if it is open, or else emit it."""
-    plan, outlet, number, steps = old.telemetry
+def _with_steps(state: Any, steps: Steps) -> Any:
+    state.__dict__["steps"] = steps  # It is no field: the class is frozen, and the user's.
+    return state
+
+
+def _recorded(old: Any, new: Any, grads: Any, given: Mapping[str, Any]) -> Any:
+    """The new state; what the step was like is emitted, or is in its rows if it is open."""
+    plan, outlet = old.telemetry
     found = dict(given)
     if "grad_norm" in plan.measure:
         found["grad_norm"] = norm(_trained(grads))
@@ -208,12 +189,13 @@ def _record(old: Any, new: Any, grads: Any, given: Mapping[str, Any]) -> None:
         if isinstance(value := getattr(new, field.name), DynamicScale):
             found["loss_scale"] = value.scale
     metrics = flattened(found, plan.prefix)
-    if number is None:
+    steps: Steps | None = old.__dict__.get("steps")
+    if steps is None:
         emit(f"{plan.prefix}/step", new.step, metrics, outlet)
-        return
-    _set(new, Telemetry(plan, outlet, number, steps.and_this(new.step, metrics)))
+        return new
     if (collects := collector()) is not None:
         collects.names |= metrics.keys()
+    return _with_steps(new, steps.and_this(new.step, metrics))
 
 
 def _trained(tree: Any) -> Any:
@@ -231,56 +213,45 @@ def _recording_class(base: Any) -> Any:
         return base
     if base is TrainState:
         return TraceletTrainState
-    namespace = {"__module__": base.__module__, "__doc__": base.__doc__, "_is_made": True}
-    return type(f"Tracelet{base.__name__}", (Recording, base), namespace)
+    field = struct.field(pytree_node=False, kw_only=True, default=_DEFAULT)  # type: ignore[no-untyped-call]  # Flax leaves its types out.
+    namespace = {"__annotations__": {"telemetry": Telemetry}, "telemetry": field, "_base": base}
+    return type(f"Tracelet{base.__name__}", (Recording, base), {"__module__": base.__module__, **namespace})
 
 
-def _register(cls: Any) -> None:
-    """Make a class a pytree, and known to Flax's checkpoints, with its own fields alone."""
+@functools.cache
+def _open_class(cls: Any) -> Any:
+    """The class of the open states of this class. It flattens to one leaf more."""
     data = [field.name for field in dataclasses.fields(cls) if field.metadata.get("pytree_node", True)]
     static = [field.name for field in dataclasses.fields(cls) if not field.metadata.get("pytree_node", True)]
-    keys = [jax.tree_util.GetAttrKey(name) for name in data]
-    rows_key = jax.tree_util.GetAttrKey("rows")
+    keys = [jax.tree_util.GetAttrKey(name) for name in (*data, "rows")]
+
+    def replace(state: Any, **updates: Any) -> Any:
+        return _with_steps(dataclasses.replace(state, **updates), state.steps)
+
+    namespace = {"__module__": cls.__module__, "__doc__": cls.__doc__, "_flax_dataclass": True, "replace": replace}
+    made = type(cls.__name__, (cls,), namespace)  # By that flag, Flax does not make it known to JAX.
 
     def flatten(state: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        leaves = [getattr(state, name) for name in data]
-        plan, outlet, number, steps = state.telemetry
-        if number is not None:
-            leaves.append(steps.array(plan.shape, state.step))
-        return tuple(leaves), ((plan, outlet, number), *(getattr(state, name) for name in static))
+        rows = state.steps.array(state.telemetry.plan.shape, state.step)
+        return (*(getattr(state, name) for name in data), rows), tuple(getattr(state, name) for name in static)
 
     def flatten_with_keys(state: Any) -> tuple[tuple[tuple[Any, Any], ...], tuple[Any, ...]]:
         leaves, rest = flatten(state)
-        return tuple(zip([*keys, rows_key], leaves, strict=False)), rest
+        return tuple(zip(keys, leaves, strict=True)), rest
 
     def unflatten(rest: tuple[Any, ...], leaves: Any) -> Any:
-        state = object.__new__(cls)
-        state.__dict__.update(zip(data, leaves, strict=False))
-        state.__dict__.update(zip(static, rest[1:], strict=True))
-        plan, outlet, number = rest[0]
-        return _set(state, Telemetry(plan, outlet, number, Steps() if number is None else Steps(leaves[-1])))
+        *leaves, rows = leaves
+        state: Any = object.__new__(made)
+        state.__dict__.update(zip((*data, *static), (*leaves, *rest), strict=True))
+        return _with_steps(state, Steps(rows))
 
-    def to_state_dict(state: Any) -> dict[str, Any]:
-        return {name: serialization.to_state_dict(getattr(state, name)) for name in data}
-
-    def from_state_dict(state: Any, saved: Mapping[str, Any]) -> Any:
-        if saved.keys() != set(data):
-            raise ValueError(f"a {cls.__name__} has the fields {', '.join(data)}, and not {', '.join(saved)}")
-        found = {name: serialization.from_state_dict(getattr(state, name), saved[name], name=name) for name in data}
-        return state.replace(**found)
-
-    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
-    serialization.register_serialization_state(cls, to_state_dict, from_state_dict)  # type: ignore[no-untyped-call]  # Flax leaves its types out.
+    jax.tree_util.register_pytree_with_keys(made, flatten_with_keys, unflatten, flatten)
+    return made
 
 
-def _set(state: Any, telemetry: Telemetry) -> Any:
-    state.__dict__["telemetry"] = telemetry  # The class is frozen.
-    return state
-
-
-def _again(cls: Any, fields: Mapping[str, Any], telemetry: tuple[Plan, Outlet]) -> Any:
+def _again(cls: Any, fields: Mapping[str, Any]) -> Any:
     """What a pickled state becomes."""
-    return _set(_recording_class(cls)(**fields), Telemetry(*telemetry))
+    return _recording_class(cls)(**fields)
 
 
 class TraceletTrainState(Recording, TrainState):  # Not final: users add fields, as to Flax's own.
@@ -296,6 +267,8 @@ class TraceletTrainState(Recording, TrainState):  # Not final: users add fields,
         return state.apply_gradients(grads=grads, loss=loss)
     ```
     """
+
+    telemetry: Telemetry = struct.field(pytree_node=False, kw_only=True, default=_DEFAULT)  # type: ignore[no-untyped-call]  # As above.
 
     @classmethod
     def create(
