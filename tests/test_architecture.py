@@ -41,6 +41,7 @@ LAYERS = [
     {
         "tracelet.core.experiment",
         "tracelet.core.keeping",
+        "tracelet.core.ranks",
         "tracelet.core.recorder",
         "tracelet.core.arguments",
         "tracelet.core.resuming",

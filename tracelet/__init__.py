@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         PluginType,
         ProcessorPlugin,
     )
+    from tracelet.core.ranks import shared_experiment
     from tracelet.core.records import MetricData, MetricType
     from tracelet.journal.load import Run, load_run
     from tracelet.journal.status import RunStatus
@@ -50,6 +51,7 @@ _HOMES: Final = {
     "TraceletSettings": "tracelet.settings",
     "get_active_experiment": "tracelet.core.active",
     "load_run": "tracelet.journal.load",
+    "shared_experiment": "tracelet.core.ranks",
     "start_logging": "tracelet.core.active",
     "stop_logging": "tracelet.core.active",
 }
@@ -71,6 +73,7 @@ __all__ = [
     "TraceletSettings",
     "get_active_experiment",
     "load_run",
+    "shared_experiment",
     "start_logging",
     "stop_logging",
 ]

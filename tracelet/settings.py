@@ -188,6 +188,10 @@ class TraceletSettings(BaseSettings):
         allow_inf_nan=False,
         description="How long a delivery process goes on after the run's end, in seconds; at most one day.",
     )
+    deliver_ranks: bool = Field(
+        False,
+        description="Deliver what ranks other than the first record, too, as `rank/1/loss`. The disk has it anyway.",
+    )
     journal_mode: Literal["auto", "map", "write"] = Field(
         "auto",
         description="How records are stored: `map` through a memory map, `write` by system calls, "

@@ -65,6 +65,11 @@ def new_run_id() -> str:
     return "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
 
 
+def run_id_of(digest: bytes) -> str:
+    """An id as `new_run_id` makes them, the same one for the same digest of at least 8 bytes."""
+    return "".join(_ID_ALPHABET[byte % len(_ID_ALPHABET)] for byte in digest[:8])
+
+
 @final
 class RunDirectory:
     """The paths of one run, and its identity."""

@@ -85,6 +85,7 @@ class JournalWriter:
         role: WriterRole = "main",
         attempt: int = 1,
         rank: int | None = None,
+        delivers: bool = False,
         mode: JournalMode = "auto",
         max_segment_bytes: int = 8 << 20,
         sync_interval_s: float = 1.0,
@@ -98,6 +99,7 @@ class JournalWriter:
         self._role: WriterRole = role
         self._attempt = attempt
         self._rank = rank
+        self._delivers = delivers  # As the setting `deliver_ranks`.
         self._mode: JournalMode = mode
         self._max_segment_bytes = max_segment_bytes
         self._sync_interval_s = sync_interval_s
@@ -377,6 +379,7 @@ class JournalWriter:
         try:
             fields = {"format": FORMAT_VERSION, "run": self.run.identity.uuid, "writer": self.id, "role": self._role}
             fields |= {"parent": self._parent, "attempt": self._attempt, "rank": self._rank, "time_ns": _time_ns()}
+            fields |= {"delivers": True} if self._rank and self._delivers else {}
             fields |= {"process": ProcessIdentity.own().fields(), "program": sys.argv[0] if sys.argv else ""}
             first = self._line("writer", fields)
             write_whole(log, first + b"".join(map(self._series_line, tuple(self.series.values()))))
