@@ -30,6 +30,7 @@ LAYERS = [
         "tracelet.core.intake",
         "tracelet.core.collecting",
         "tracelet.core.draining",
+        "tracelet.core.hashing",
         "tracelet.core.sidecar",
         "tracelet.core.sidecar_main",
         "tracelet.core.sync",

@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from tracelet import __version__
-from tracelet.cli import compare, doctor, export, plan, plot, plugins, runs, show, status, sync, verify
+from tracelet.cli import compare, doctor, export, plan, plot, plugins, runs, show, status, sync, ui, verify
 from tracelet.cli._options import JsonOption
 from tracelet.cli._render import print_error, print_json, warnings_on_stderr
 from tracelet.errors import TraceletError
@@ -49,6 +49,7 @@ def make_app() -> typer.Typer:
     app.command("plot")(plot.plot)
     app.command("compare")(compare.compare)
     app.command("export")(export.export)
+    app.command("ui")(ui.ui)
     app.command("plan")(plan.plan)
     app.command("sync")(sync.sync)
     app.command("status")(status.status)

@@ -116,15 +116,15 @@ def _write_csv(run: Run, names: Sequence[str], file: TextIO) -> None:
     plain.writerow(_COLUMNS)
     on_terminal = file.isatty()
     for name in names:
-        cell = _cell(clean(name) if on_terminal else name)
-        writer = quoted if "\r" in cell else plain  # Of itself, `csv` puts no quotes around a `\r`.
+        shown = cell(clean(name) if on_terminal else name)
+        writer = quoted if "\r" in shown else plain  # Of itself, `csv` puts no quotes around a `\r`.
         series = run.series(name)
         for steps, values, times_s in _chunks(series.steps, series.values, series.times_s):
             numbers = [value if math.isfinite(value) else strict(value) for value in values]
-            writer.writerows(zip([cell] * len(steps), steps, numbers, times_s, strict=True))
+            writer.writerows(zip([shown] * len(steps), steps, numbers, times_s, strict=True))
 
 
-def _cell(name: str) -> str:
+def cell(name: str) -> str:
     """A name that no spreadsheet takes for a formula, and every encoding can hold."""
     guarded = f"'{name}" if name.startswith(_FORMULA_STARTS) else name
     return guarded.encode("utf-8", "backslashreplace").decode("utf-8")

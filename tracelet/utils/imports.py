@@ -34,10 +34,14 @@ _EXTRAS = {
     "neptune": "neptune",
     "optax": "flax",
     "pandas": "parquet",
+    "plotly": "ui",
     "psutil": "system",
     "pyarrow": "parquet",
     "pynvml": "gpu",
+    "starlette": "ui",
     "transformers": "hf",
+    "tsdownsample": "ui",
+    "uvicorn": "ui",
     "wandb": "wandb",
 }
 """Which extra of Tracelet's brings a module."""

@@ -1,0 +1,167 @@
+"""What the page says of one run, and of several beside one another. On the server's threads; nothing is kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from tracelet.cli._choose import natural
+from tracelet.cli._delivery import delivery_facts
+from tracelet.cli.runs import summary
+from tracelet.cli.show import SeriesSummary
+from tracelet.core.alerts import ALERT_NAME
+from tracelet.core.records import MetricData, MetricType, is_status
+from tracelet.delivery.report import DeliveryStatus, known_backends
+from tracelet.journal.directory import RunDirectory
+from tracelet.journal.load import Run
+from tracelet.journal.reader import FILE_TYPES, first_lines
+from tracelet.journal.watch import RunWatch
+from tracelet.ui.follow import FollowedRun
+
+CONSOLE: Final = "console/"
+_SHOWN_TYPES: Final = (*FILE_TYPES, MetricType.TEXT, MetricType.TABLE, MetricType.HISTOGRAM)
+_MAX_LISTED_FILES: Final = 500
+_MAX_TEXT_CHARS: Final = 20_000
+_MAX_ROWS: Final = 500
+_MAX_COLUMNS: Final = 100
+_PAGE: Final = 60
+_CONSOLE_LINES: Final = 1000
+
+
+def run_facts(run: Run) -> dict[str, Any]:
+    """Everything but points, console and the contents of records."""
+    names: dict[tuple[str, str], int] = {}
+    for record in run.records(*_SHOWN_TYPES):
+        if not record.name.startswith(CONSOLE):
+            names[record.type.value, record.name] = names.get((record.type.value, record.name), 0) + 1
+    alerts = [{"step": r.iteration, "value": r.value} for r in run.records(MetricType.CUSTOM) if r.name == ALERT_NAME]
+    return {
+        **summary(run),
+        "lost": run.lost,
+        "damage": asdict(run.damage),
+        "description": run.description,
+        "git_commit": run.git_commit,
+        "last_step": run.last_step,
+        "latest": {name: value for name, (_, value) in run.latest().items()},
+        "records": [{"type": kind, "name": name, "count": count} for (kind, name), count in names.items()],
+        "consoles": sorted({r.name for r in run.records(MetricType.TEXT) if r.name.startswith(CONSOLE)}),
+        "alerts": alerts[:_PAGE],
+        "attempts": _attempts(run),
+        "delivery": _deliveries(run),
+        "files": _files(run),
+    }
+
+
+def _attempts(run: Run) -> list[dict[str, Any]]:
+    """Each time that a process worked on this run, in the order of their beginnings."""
+    ends = [record for record in run.records(MetricType.CUSTOM) if is_status(record)]
+    lines = sorted((line for line in first_lines(run.path) if line.get("role") == "main"), key=_born_ns)
+    attempts = []
+    for index, line in enumerate(lines):
+        began_s = _born_ns(line) / 1e9
+        next_s = _born_ns(lines[index + 1]) / 1e9 if index + 1 < len(lines) else float("inf")
+        end = next((r for r in ends if began_s <= (r.timestamp or 0.0) < next_s), None)
+        process = line.get("process")
+        host = process.get("host") if isinstance(process, Mapping) else None
+        pid = process.get("pid") if isinstance(process, Mapping) else None
+        last = run.status.value if index + 1 == len(lines) else "killed"
+        attempts.append(
+            {
+                "began_s": began_s,
+                "ended_s": None if end is None else end.timestamp,
+                "status": last if end is None else end.value,
+                "host": host,
+                "pid": pid,
+            }
+        )
+    return attempts
+
+
+def _born_ns(line: Mapping[str, Any]) -> int:
+    born = line.get("time_ns")
+    return born if isinstance(born, int) else 0
+
+
+def _deliveries(run: Run) -> list[dict[str, Any]]:
+    directory = RunDirectory.open(run.path)
+    end = RunWatch(directory).look()
+    return [delivery_facts(DeliveryStatus.of(directory, backend, end)) for backend in known_backends(run.path)]
+
+
+def _files(run: Run) -> list[dict[str, Any]]:
+    """The files of the artifacts, with where each lies in the run; those of a directory one by one."""
+    found: list[dict[str, Any]] = []
+    for record in run.records(MetricType.ARTIFACT):
+        place = Path(str(record.value))
+        below = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+        kind = None if record.metadata is None else record.metadata.get("artifact_type", record.metadata.get("type"))
+        for path in below[: _MAX_LISTED_FILES - len(found)]:
+            inside = f"/{path.relative_to(place)}" if path != place else ""
+            found.append(
+                {
+                    "name": record.name + inside,
+                    "kind": kind,
+                    "path": relative(run, path),
+                    "bytes": path.stat().st_size if path.is_file() else None,
+                    "time_s": record.timestamp,
+                }
+            )
+    return found
+
+
+def relative(run: Run, path: str | Path) -> str:
+    """Where a file lies in the run directory."""
+    return os.path.relpath(path, os.path.abspath(run.path))
+
+
+def records_page(run: Run, kind: MetricType, name: str, offset: int) -> dict[str, Any]:
+    """The records of one type and name, the last ones first, a page at a time."""
+    records = [record for record in run.records(kind) if record.name == name][::-1]
+    shown = [
+        {"step": r.iteration, "time_s": r.timestamp, "value": _shown(run, r)} for r in records[offset : offset + _PAGE]
+    ]
+    return {"records": shown, "total": len(records)}
+
+
+def _shown(run: Run, record: MetricData) -> Any:
+    if record.type in FILE_TYPES:
+        return relative(run, str(record.value))
+    if record.type is MetricType.TEXT:
+        return str(record.value)[:_MAX_TEXT_CHARS]
+    if record.type is MetricType.TABLE and isinstance(record.value, Mapping):
+        rows = list(record.value.get("rows", ()))
+        cells = [[str(cell)[:1000] for cell in list(row)[:_MAX_COLUMNS]] for row in rows[:_MAX_ROWS]]
+        return {"columns": list(record.value.get("columns", ()))[:_MAX_COLUMNS], "rows": cells, "total": len(rows)}
+    return record.value
+
+
+def console_page(run: Run, name: str, before: int | None) -> dict[str, Any]:
+    """The last lines that were printed, or the last ones before a line."""
+    texts = (str(record.value) for record in run.records(MetricType.TEXT) if record.name == name)
+    lines = "\n".join(text.removesuffix("\n") for text in texts).split("\n")
+    end = len(lines) if before is None else max(0, min(before, len(lines)))
+    first = max(0, end - _CONSOLE_LINES)
+    return {"lines": lines[first:end], "first": first, "total": len(lines)}
+
+
+def comparison(runs: Sequence[Run], followed: Sequence[FollowedRun]) -> dict[str, Any]:
+    """Parameters and metrics, a value for each run."""
+    params = sorted({name for run in runs for name in run.params}, key=natural)
+    known = [each.names() for each in followed]
+    metrics = {name for names in known for name, (kind, _) in names.items() if kind is MetricType.SCALAR}
+    return {
+        "runs": [summary(run) for run in runs],
+        "params": {
+            name: [{"value": run.params[name]} if name in run.params else None for run in runs] for name in params
+        },
+        "metrics": {
+            name: [
+                asdict(SeriesSummary.of(each.series(name))) if name in names else None
+                for each, names in zip(followed, known, strict=True)
+            ]
+            for name in sorted(metrics, key=natural)
+        },
+    }
