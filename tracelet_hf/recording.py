@@ -18,9 +18,8 @@ from typing import Any, Final, final
 from transformers import TrainerState, TrainingArguments
 
 from tracelet.core.experiment import Experiment
-from tracelet.core.records import REWIND_NAME, SEGMENT_NAME, MetricData, MetricType
-from tracelet.errors import ExperimentStateError, JournalError, TraceletError, UsageError
-from tracelet.journal.format import IDENTITY_FILE
+from tracelet.core.resuming import resumed
+from tracelet.errors import ExperimentStateError, TraceletError, UsageError
 from tracelet.settings import TraceletSettings
 from tracelet_hf.exit import INTERRUPTED, ExitGuard
 
@@ -90,10 +89,9 @@ class Recording:
         return {backend: url for backend, url in urls.items() if url is not None}
 
     @property
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> dict[str, Any]:
         """What finds the run again, for a checkpoint."""
-        run_dir = self._chosen.run_dir
-        return {"run_id": self.run_id, "project": self._chosen.project, "dir": os.fspath(run_dir.parent.parent)}
+        return self._chosen.resume_state()
 
     # -- life cycle ----------------------------------------------------------------------------------------------------
 
@@ -126,10 +124,8 @@ class Recording:
 
     def training_began(self, state: TrainerState) -> None:
         """Mark where a training goes on, or begins once more; and see to it that it can't end unnoticed."""
-        if state.global_step > 0:
-            self._mark(REWIND_NAME, state.global_step, state.global_step)
-        elif self._trainings > 0:
-            self._mark(SEGMENT_NAME, self._trainings + 1, 0)
+        if not self.prefix:
+            self.experiment.begin_training(state.global_step, self._trainings)
         self._trainings += 1
         self.is_in_training = True
         if self._is_ours:
@@ -167,6 +163,7 @@ class Recording:
     def _choose(self, args: TrainingArguments, state: TrainerState, saved: Mapping[str, Any] | None) -> None:
         if self.is_in_training and self._is_ours:
             self.stop("failed", INTERRUPTED)
+            self._trainings = 0  # In the attempt that comes now.
         if state.is_hyper_param_search and not self._is_given:
             chosen = self._trial(state)
         elif saved is not None and not self._is_given and self._options["run_id"] is None:
@@ -200,20 +197,7 @@ class Recording:
         """The run of the checkpoint: where it was, or where runs are kept now."""
         if saved["run_id"] == self.run_id and saved["project"] == self._chosen.project:
             return self._chosen
-        fixed = {"run_id": saved["run_id"], "project": saved["project"], "resume": None}
-        try:
-            there, here = self._made(**fixed, dir=saved["dir"]), self._made(**fixed)
-        except JournalError as error:
-            logger.warning("the run of the checkpoint can't go on, this one is new: %s", error)
-            return self._base
-        if _is_there(there):
-            return there
-        if not _is_there(here):
-            logger.warning(
-                "the run %s that the checkpoint belongs to is neither %s nor %s: its record begins anew there",
-                here.run_id, there.run_dir, here.run_dir,
-            )  # fmt: skip
-        return here
+        return resumed(self._made, saved) or self._base
 
     def _join(self, path: str | None, rank: int) -> None:
         """Record into the run that is there; without one, the experiment takes every call and keeps nothing."""
@@ -227,17 +211,9 @@ class Recording:
         settings = TraceletSettings.load(disabled=True)
         self._chosen = Experiment(self._base.name, run_id=self._base.run_id, settings=settings)
 
-    def _mark(self, name: str, value: int, step: int) -> None:
-        if not self.prefix:
-            self.experiment.emit_metric(MetricData(name, float(value), MetricType.SYSTEM, step))
-
     def _leave_training(self) -> None:
         self.is_in_training = False
         self._exit.disarm()
-
-
-def _is_there(experiment: Experiment) -> bool:
-    return os.path.exists(experiment.run_dir / IDENTITY_FILE)
 
 
 def _from_first_rank(path: str | None) -> str | None:

@@ -11,12 +11,14 @@ import logging
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tracelet.core.arguments import Resume
+from tracelet.core.intake import Journal
 from tracelet.core.records import REWIND_NAME, SEGMENT_NAME, MetricData, MetricType
+from tracelet.errors import JournalError
 from tracelet.journal.directory import RunDirectory, new_run_id
 from tracelet.journal.format import IDENTITY_FILE
 from tracelet.journal.reader import first_lines
@@ -24,11 +26,14 @@ from tracelet.journal.status import RunStatus
 
 logger = logging.getLogger(__name__)
 
+_Experiment = TypeVar("_Experiment", bound="Resumable")
+
 
 class Resumable(ABC):
     """See the module docstring. `Experiment` adds the life cycle."""
 
     _began_s: float
+    _journal: Journal
     _resume: Resume
     _run: RunDirectory
 
@@ -70,8 +75,8 @@ class Resumable(ABC):
     def begin_training(self, step: int, earlier: int = 0) -> None:
         """Mark where a training goes on, or begins once more: for adapters, as they begin to record it.
 
-        A training that begins at step 0 supersedes the last attempt, unless that one ended well. Then, and where there
-        was one in this attempt, it is another training of the same run (`SEGMENT_NAME`): both hold.
+        One that begins at step 0 supersedes a training that was broken off with the last attempt. Where that ended
+        well, or in an attempt that had another training, it is one more training of the run: both hold.
 
         Args:
             step: The last step that the training has made already.
@@ -81,7 +86,9 @@ class Resumable(ABC):
             ExperimentStateError: The experiment is not running.
         """
         if step > 0:
-            self.rewind(step)
+            has_metrics = any(isinstance(series, str) for series in list(self._journal.series))
+            if has_metrics or attempts_so_far(self._run.path) > 1:
+                self.rewind(step)
             return
         before = None if earlier else self._attempt_before()
         if before in (RunStatus.FAILED, RunStatus.KILLED):  # From the beginning of this one: it may have evaluated.
@@ -140,9 +147,27 @@ def run_to_record(
     return here
 
 
+def resumed(make: Callable[..., _Experiment], state: Mapping[str, Any]) -> _Experiment | None:
+    """The experiment that goes on with the run of a checkpoint: for adapters, whose users have not named a run.
+
+    Args:
+        make: Makes an experiment; takes `resume` and `project`.
+        state: What the checkpoint has of `resume_state()`.
+
+    Returns:
+        None where the run is there and can't be read; the log says so.
+    """
+    try:
+        return make(resume=state, project=state["project"])
+    except JournalError as error:
+        logger.warning("the run of the checkpoint can't go on, this one is new: %s", error)
+        return None
+
+
 def attempts_so_far(directory: Path) -> int:
     """How many attempts a run has had."""
-    found = (line.get("attempt") for line in first_lines(directory))
+    # Only those who lead it count: other ranks may come before the first one.
+    found = (line.get("attempt") for line in first_lines(directory) if line.get("role") == "main")
     return max((attempt for attempt in found if isinstance(attempt, int)), default=0)
 
 
