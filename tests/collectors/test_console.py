@@ -23,6 +23,7 @@ from tracelet.collectors._environment.screen import MAX_LINE_CHARS, Screen
 from tracelet.collectors._environment.transcript import MAX_TEXT_CHARS, Transcript
 from tracelet.collectors.environment_collector import EnvironmentCollector
 from tracelet.core.records import MetricType
+from tracelet.utils.redaction import Redactor
 
 PROGRAM = Path(__file__).with_name("console_program.py")
 ROOT = Path(__file__).parents[2]
@@ -211,7 +212,7 @@ def test_a_screen_is_bounded():
 
 def test_texts_are_short_enough_for_every_tracker_and_numbered():
     texts: list[tuple[str, int]] = []
-    transcript = Transcript(lambda text, number: texts.append((text, number)), 10_000_000)
+    transcript = Transcript(lambda text, number: texts.append((text, number)), 10_000_000, Redactor())
     transcript.feed(b"".join(b"line %d\n" % n for n in range(10_000)))
     transcript.flush()
     assert [*range(len(texts))] == [number for _, number in texts]
@@ -221,7 +222,7 @@ def test_texts_are_short_enough_for_every_tracker_and_numbered():
 
 def test_of_too_much_output_the_beginning_and_the_end_are_kept():
     texts: list[str] = []
-    transcript = Transcript(lambda text, number: texts.append(text), 1000)
+    transcript = Transcript(lambda text, number: texts.append(text), 1000, Redactor())
     for n in range(100_000):
         transcript.feed(b"line %d\n" % n)
         if n % 100 == 0:
@@ -236,7 +237,7 @@ def test_of_too_much_output_the_beginning_and_the_end_are_kept():
 def test_credentials_are_hidden():
     texts: list[str] = []
     secret = "-".join(["not", "a", "real", "password"])
-    transcript = Transcript(lambda text, number: texts.append(text), 1000)
+    transcript = Transcript(lambda text, number: texts.append(text), 1000, Redactor())
     transcript.feed(f"connecting to https://me:{secret}@host/x\npassword={secret}\n".encode())
     transcript.flush(is_last=True)
     assert secret not in texts[0]
@@ -245,7 +246,7 @@ def test_credentials_are_hidden():
 
 def test_nothing_but_blank_lines_makes_no_text():
     texts: list[str] = []
-    transcript = Transcript(lambda text, number: texts.append(text), 1000)
+    transcript = Transcript(lambda text, number: texts.append(text), 1000, Redactor())
     transcript.feed(b"\n  \n\n")
     transcript.flush(is_last=True)
     assert [] == texts
@@ -258,7 +259,8 @@ def test_where_no_relay_can_be_started_the_output_goes_where_it_went(tmp_path):
         "class Dead(subprocess.Popen):\n"
         "    def __init__(self, command, **options): super().__init__(['true'], **options); self.wait()\n"
         "console.subprocess.Popen = Dead\n"
-        "capture = console.ConsoleCapture('/nowhere', 'always', 1000)\n"
+        "from tracelet.utils.redaction import Redactor\n"
+        "capture = console.ConsoleCapture('/nowhere', 'always', 1000, Redactor())\n"
         "try: capture.start()\n"
         "except BrokenPipeError: print('no relay', flush=True)\n"
         "capture.stop()\nprint('done')"

@@ -217,3 +217,27 @@ def test_the_names_patterns_and_exceptions_of_the_settings_are_heeded():
     run = load_run(experiment.run_dir)
     assert {"employee": HIDDEN, "id": HIDDEN, "auth_token": "stays"} == run.params
     assert [(None, f"of {HIDDEN}")] == [(None, text) for _, text in run.texts("note")]
+
+
+def test_they_are_heeded_in_what_collectors_write_too(tmp_path):
+    program = tmp_path / "train.py"
+    program.write_text("""
+from tracelet import Experiment, TraceletSettings
+
+settings = TraceletSettings(
+    collectors=["git", "environment"], plugins={"environment": {"console": "always"}},
+    redact_patterns=["ACME-[0-9]+"], redact_names=["employee"],
+)
+with Experiment("e", settings=settings) as experiment:
+    print("printed ACME-77 by employee=1234567890", flush=True)
+""")
+    subprocess.run(["git", "init", "--quiet", "."], cwd=tmp_path, check=True)
+    (tmp_path / "notes.txt").write_text("a change of ACME-42\n")
+    command = [sys.executable, os.fspath(program), "--employee", "ACME-99"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    recorded = load_run(dir=tmp_path / "tracelet_runs")
+    stored = b"".join(path.read_bytes() for path in recorded.path.rglob("*") if path.is_file())
+    assert b"notes.txt" in stored  # The patch is there,
+    assert b"printed " in stored  # and the output.
+    assert [] == [word for word in (b"ACME-77", b"ACME-42", b"ACME-99", b"1234567890") if word in stored]
+    assert [] == [path.name for path in recorded.path.iterdir() if path.name.startswith(".")]

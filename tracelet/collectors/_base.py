@@ -19,7 +19,17 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_FACTS = ("run_name", "run_id", "run_uuid", "run_project", "run_created_s", "run_program", "run_dir", "state_dir")
+_FACTS = (
+    "run_name",
+    "run_id",
+    "run_uuid",
+    "run_project",
+    "run_created_s",
+    "run_program",
+    "run_dir",
+    "run_redactor",
+    "state_dir",
+)
 """What `initialize` is told of the run, beside the settings."""
 
 

@@ -29,6 +29,7 @@ from tracelet.collectors._environment.machine import (
 from tracelet.collectors._environment.packages import requirements
 from tracelet.core.plugins import CollectorPlugin, PluginMetadata, PluginType
 from tracelet.core.records import MetricData, MetricType
+from tracelet.utils.redaction import Redactor
 
 _SOURCE: Final = "environment_collector"
 
@@ -58,6 +59,7 @@ class EnvironmentCollector(CollectorPlugin):
         self._settings = EnvironmentSettings()
         self._program: str | None = None
         self._run_dir: Path | None = None
+        self._redactor = Redactor()
         self._sources = Sources("environment")
         self._open = ExitStack()
         self._console: ConsoleCapture | None = None
@@ -83,6 +85,7 @@ class EnvironmentCollector(CollectorPlugin):
         """
         self._settings = EnvironmentSettings.parse("environment", config)
         self._program, self._run_dir = config.get("run_program"), config.get("run_dir")
+        self._redactor = config.get("run_redactor", self._redactor)
 
     def start(self) -> None:
         """Begin to record the output."""
@@ -114,7 +117,7 @@ class EnvironmentCollector(CollectorPlugin):
         if is_first:
             found += self._sources.read("Python", python_facts)
             found += self._sources.read("the platform", platform_facts)
-            found += self._sources.read("the command", command_facts, self._program)
+            found += self._sources.read("the command", command_facts, self._program, self._redactor)
             found += self._sources.read("the variables", variable_facts, self._settings.variables, os.environ)
             found += self._sources.read("the job", job_facts, os.environ)
         found += self._sources.read("the versions", package_facts, self._told)
@@ -129,14 +132,17 @@ class EnvironmentCollector(CollectorPlugin):
 
     def _start_console(self) -> Iterable[None]:
         if self._run_dir is not None:
-            console = ConsoleCapture(self._run_dir, self._settings.console, self._settings.max_console_chars)
+            console = ConsoleCapture(
+                self._run_dir, self._settings.console, self._settings.max_console_chars, self._redactor
+            )
             console.start()
             self._console = console
         return ()
 
     def _packages(self) -> Iterator[MetricData]:
-        scratch = self._open.enter_context(tempfile.TemporaryDirectory(prefix="tracelet-environment-"))
+        scratch = self._open.enter_context(tempfile.TemporaryDirectory(prefix=".environment-", dir=self._run_dir))
         file = Path(scratch) / "requirements.txt"
-        file.write_text("\n".join(requirements(tuple(sys.path))) + "\n", encoding="utf-8")
+        text = "\n".join(map(self._redactor.clean, requirements(tuple(sys.path))))
+        file.write_text(f"{text}\n", encoding="utf-8")
         details = {"type": "environment"}
         yield MetricData("environment/requirements.txt", file, MetricType.ARTIFACT, source=_SOURCE, metadata=details)

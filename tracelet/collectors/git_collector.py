@@ -26,7 +26,7 @@ from tracelet.core.plugins import CollectorPlugin, PluginMetadata, PluginType
 from tracelet.core.records import MetricData, MetricType
 from tracelet.utils.git import head_branch, head_commit
 from tracelet.utils.imports import require
-from tracelet.utils.redaction import clean
+from tracelet.utils.redaction import Redactor, clean
 
 if TYPE_CHECKING:
     import git
@@ -60,6 +60,8 @@ class GitCollector(CollectorPlugin):
     def __init__(self) -> None:
         self._settings = GitSettings()
         self._places: Sequence[Path] = ()
+        self._redactor = Redactor()
+        self._scratch: Path | None = None
         self._sources = Sources("git")
         self._open = ExitStack()
         self._told = False
@@ -90,6 +92,8 @@ class GitCollector(CollectorPlugin):
         if program and not self._settings.directory:
             places.append(Path(program).parent)
         self._places = places
+        self._redactor = config.get("run_redactor", self._redactor)
+        self._scratch = config.get("run_dir")
 
     def start(self) -> None:
         """Nothing is read yet."""
@@ -152,15 +156,15 @@ class GitCollector(CollectorPlugin):
         return facts(_SOURCE, ((f"git/{name}", value) for name, value in known.items()))
 
     def _changes(self, command: GitCommand, root: Path, status: GitStatus) -> Iterator[MetricData]:
-        scratch = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="tracelet-git-")))
-        patch = make_patch(command, root, status, scratch, self._settings.max_diff_bytes)
+        scratch = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix=".git-", dir=self._scratch)))
+        patch = make_patch(command, root, status, scratch, self._settings.max_diff_bytes, self._redactor)
         if not patch.text and not patch.left_out:
             return
         file = scratch / "diff.patch"
         file.write_text(patch.text, encoding="utf-8", errors="surrogateescape")
         details: dict[str, Any] = {"type": "diff", "base": status.commit, "is_cut": patch.is_cut}
         if patch.left_out:
-            details["left_out"] = [clean(name) for name in patch.left_out]
+            details["left_out"] = [self._redactor.clean(name) for name in patch.left_out]
         yield MetricData("git/diff.patch", file, MetricType.ARTIFACT, source=_SOURCE, metadata=details)
 
 

@@ -233,7 +233,7 @@ class Experiment(Recorder, Resumable):
         if commit := head_commit():
             self._intake.record(GIT_COMMIT_NAME, commit, MetricType.CUSTOM)
         if not settings.disabled:
-            self._orchestrator.start(self, settings.collect_interval_s, self._order())
+            self._orchestrator.start(self, settings.collect_interval_s, self._order(), settings.redactor())
 
     def stop(self, status: str | RunStatus = "finished", error: str | None = None) -> None:
         """End the run, and give the backends what they have not got yet, for up to the setting `stop_timeout_s`.

@@ -32,6 +32,7 @@ from tracelet.delivery.worker import DRAIN_ATTEMPTS, DeliveryWorker
 from tracelet.errors import PluginContractError, SettingsError, TraceletError, UsageError
 from tracelet.journal.directory import RunDirectory, delivery_directory
 from tracelet.journal.reader import first_lines
+from tracelet.utils.redaction import Redactor
 from tracelet.utils.text import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -213,13 +214,20 @@ class DataFlowOrchestrator:
                 f"it has {', '.join(sorted(backends)) or 'none'}"
             )
 
-    def start(self, sink: MetricSink, collect_interval_s: float, order: DeliveryOrder | None = None) -> None:
+    def start(
+        self,
+        sink: MetricSink,
+        collect_interval_s: float,
+        order: DeliveryOrder | None = None,
+        redactor: Redactor | None = None,
+    ) -> None:
         """Start what was registered. Nothing here waits for a backend, and no plug-in's error comes out.
 
         Args:
             sink: The experiment, for the framework plug-ins.
             collect_interval_s: For collectors whose own configuration has no `interval`.
             order: For a delivery process, without the backends and rules; None: all delivery runs in this process.
+            redactor: For the files that collectors write.
         """
         for managed in self._plugins.of_type(PluginType.FRAMEWORK):
             self._start_framework(managed, sink)
@@ -235,7 +243,7 @@ class DataFlowOrchestrator:
             managed.plugin.attach(self)
             collector = CollectorThread(
                 managed,
-                facts=facts_of(self._run, managed.name),
+                facts={**facts_of(self._run, managed.name), "run_redactor": redactor or Redactor()},
                 interval_s=_interval_s(managed, collect_interval_s),
                 emit=self.emit_metric,
                 on_error=self.count_error,

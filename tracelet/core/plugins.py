@@ -112,7 +112,8 @@ class PluginBase(ABC):
         Args:
             config: The plug-in's own settings (`[tool.tracelet.plugins.<name>]`), and what the run is: `run_name`,
                 `run_id`, `run_uuid`, `run_project`, `run_created_s`, `run_program` (the script, or None), `run_dir`,
-                `state_dir` (a directory of its own, kept with the run); for a collector `interval` too, in seconds.
+                `state_dir` (a directory of its own, kept with the run); for a collector `interval` too, in seconds, and
+                `run_redactor`, the run's own `Redactor`, for files that it writes.
         """
 
     @abstractmethod

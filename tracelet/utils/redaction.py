@@ -85,9 +85,11 @@ class Redactor:
             patterns: Regular expressions; what they match is hidden, or their group `secret` if they have one.
             keep: Fields whose values stay, whatever their names say.
         """
-        self._names = frozenset(map(_plain, names))
-        self._keep = frozenset(map(_plain, keep))
-        self._patterns = tuple(re.compile(pattern) for pattern in patterns)
+        self.rules: Final = {"names": [*names], "patterns": [*patterns], "keep": [*keep]}
+        """What makes the same one in another process."""
+        self._names = frozenset(map(_plain, self.rules["names"]))
+        self._keep = frozenset(map(_plain, self.rules["keep"]))
+        self._patterns = tuple(re.compile(pattern) for pattern in self.rules["patterns"])
         self._grade = functools.lru_cache(4096)(self._grade_of)
 
     def params(self, params: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -256,8 +258,3 @@ def clean(text: str) -> str:
 def cleaned(value: Any) -> Any:
     """A JSON-like value without credentials, its names looked at."""
     return _DEFAULT.value("", value)
-
-
-def clean_arguments(arguments: Sequence[str]) -> list[str]:
-    """A command line without credentials. See `Redactor.arguments`."""
-    return _DEFAULT.arguments(arguments)

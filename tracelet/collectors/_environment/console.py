@@ -43,6 +43,7 @@ from typing import Any, Final, Literal, final
 from tracelet.collectors._container import container_id
 from tracelet.collectors._environment.relay import DONE, Channel, RelayOrder
 from tracelet.journal.status import ProcessIdentity
+from tracelet.utils.redaction import Redactor
 
 logger = logging.getLogger(__name__)
 
@@ -80,17 +81,19 @@ class _Switch:
 class ConsoleCapture:
     """See the module docstring."""
 
-    def __init__(self, run_dir: Path, mode: ConsoleMode, max_chars: int) -> None:
+    def __init__(self, run_dir: Path, mode: ConsoleMode, max_chars: int, redactor: Redactor) -> None:
         """Nothing happens before `start`.
 
         Args:
             run_dir: The run that the texts go to.
             mode: `always`: in a container and under pytest, too.
             max_chars: Of all texts of a channel together.
+            redactor: Hides credentials in them.
         """
         self._run_dir = run_dir
         self._mode = mode
         self._max_chars = max_chars
+        self._redactor = redactor
         self._switches: list[_Switch] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
@@ -143,7 +146,8 @@ class ConsoleCapture:
 
     def _spawn(self) -> None:
         channels = [_channel(switch) for switch in self._switches]
-        order = RelayOrder(os.fspath(self._run_dir), channels, ProcessIdentity.own().fields(), self._max_chars)
+        own = ProcessIdentity.own().fields()
+        order = RelayOrder(os.fspath(self._run_dir), channels, own, self._max_chars, self._redactor.rules)
         passed = {descriptor for channel in channels for descriptor in (channel.source, channel.target)}
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "tracelet.collectors._environment.relay"],

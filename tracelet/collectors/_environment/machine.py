@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tracelet.utils.redaction import clean_arguments, redacted
+from tracelet.utils.redaction import Redactor, redacted
 
 _VARIABLES: Final = (
     "CUDA_*", "NVIDIA_VISIBLE_DEVICES", "NCCL_*", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HSA_*", "OMP_*",
@@ -97,9 +97,9 @@ def platform_facts() -> Iterator[tuple[str, Any]]:
         return
 
 
-def command_facts(program: str | None) -> Iterator[tuple[str, Any]]:
+def command_facts(program: str | None, redactor: Redactor) -> Iterator[tuple[str, Any]]:
     """The command line, the script, the working directory."""
-    yield "command", shlex.join(clean_arguments(sys.orig_argv))
+    yield "command", shlex.join(redactor.arguments(sys.orig_argv))
     yield "program", program
     yield "working_directory", os.getcwd()
 

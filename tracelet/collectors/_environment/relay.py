@@ -29,6 +29,7 @@ from tracelet.core.records import MetricType
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.status import ProcessIdentity
 from tracelet.journal.writer import JournalWriter
+from tracelet.utils.redaction import Redactor
 
 DONE: Final = b"done\n"
 SOURCE: Final = "environment_collector"
@@ -69,12 +70,14 @@ class RelayOrder:
         channels: What to record.
         starter: The training process, as `ProcessIdentity.fields` gives it.
         max_chars: Of all texts of a channel together.
+        redaction: What `Redactor` is made of.
     """
 
     run: str
     channels: Sequence[Channel]
     starter: Mapping[str, Any]
     max_chars: int
+    redaction: Mapping[str, Sequence[str]]
 
     def encode(self) -> bytes:
         """As a line."""
@@ -102,7 +105,9 @@ def main() -> None:
 @final
 class _Relay:
     def __init__(self, order: RelayOrder) -> None:
-        self._journal = JournalWriter(RunDirectory.open(Path(order.run)), role="attached")
+        self._redactor = Redactor(**order.redaction)
+        run = RunDirectory.open(Path(order.run))
+        self._journal = JournalWriter(run, role="attached", redactor=self._redactor)
         self._starter = ProcessIdentity.from_fields(order.starter)
         self._relayed = {channel.source: channel for channel in order.channels if channel.target is not None}
         self._followed = {
@@ -189,7 +194,7 @@ class _Relay:
         def write(text: str, number: int) -> None:
             self._journal.write_record(f"console/{name}", text, MetricType.TEXT, step=number, source=SOURCE)
 
-        return Transcript(write, max_chars)
+        return Transcript(write, max_chars, self._redactor)
 
     def _is_starter_alive(self) -> bool:
         return self._starter is not None and self._starter.is_alive(0.0)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, final
 
 from tracelet.collectors._environment.screen import Screen
-from tracelet.utils.redaction import clean
+from tracelet.utils.redaction import Redactor
 
 MAX_TEXT_CHARS: Final = 16_000  # Neptune takes 16,384.
 _TAIL_LINES: Final = 100
@@ -21,15 +21,17 @@ _TAIL_LINES: Final = 100
 class Transcript:
     """The output of one channel."""
 
-    def __init__(self, write: Callable[[str, int], None], max_chars: int) -> None:
+    def __init__(self, write: Callable[[str, int], None], max_chars: int, redactor: Redactor) -> None:
         """Make one.
 
         Args:
             write: Records a text, with its number: 0, 1, 2, …
             max_chars: Of all texts together.
+            redactor: Hides credentials in them.
         """
         self._write = write
         self._room = max_chars
+        self._redactor = redactor
         self._screen = Screen()
         self._count = 0
         self._left_out = 0
@@ -61,5 +63,5 @@ class Transcript:
 
     def _record(self, text: str) -> None:
         if text.strip():
-            self._write(clean(text).rstrip("\n"), self._count)
+            self._write(self._redactor.clean(text).rstrip("\n"), self._count)
             self._count += 1

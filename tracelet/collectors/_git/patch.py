@@ -18,7 +18,7 @@ from typing import Final, final
 
 from tracelet.collectors._git.command import GitCommand, Output, lines
 from tracelet.collectors._git.status import GitStatus
-from tracelet.utils.redaction import clean
+from tracelet.utils.redaction import Redactor
 
 _CREDENTIAL_FILES: Final = (
     ".env", ".env.*", "*.env", ".netrc", "*.pem", "*.key", "*.p12", "*.pfx", "*.keystore", "id_rsa*", "id_ed25519*",
@@ -48,7 +48,9 @@ class Patch:
     is_cut: bool
 
 
-def make_patch(git: GitCommand, root: Path, status: GitStatus, scratch: Path, max_bytes: int) -> Patch:
+def make_patch(
+    git: GitCommand, root: Path, status: GitStatus, scratch: Path, max_bytes: int, redactor: Redactor
+) -> Patch:
     """Make the patch of a working tree.
 
     Args:
@@ -57,6 +59,7 @@ def make_patch(git: GitCommand, root: Path, status: GitStatus, scratch: Path, ma
         status: What `git status` said.
         scratch: A directory for the copy of the index.
         max_bytes: Of the patch, and of each untracked file a quarter.
+        redactor: Hides credentials in it.
 
     Raises:
         GitError: Git does not answer.
@@ -70,7 +73,7 @@ def make_patch(git: GitCommand, root: Path, status: GitStatus, scratch: Path, ma
     if untracked and not environment:
         left_out += untracked
     output = git.run(*_DIFF, base, "--", environment=environment, max_bytes=max_bytes)
-    return Patch(_text(output), left_out[:_MAX_NAMED], output.is_cut)
+    return Patch(redactor.clean(_text(output)), left_out[:_MAX_NAMED], output.is_cut)
 
 
 def _untracked(git: GitCommand) -> Iterator[str]:
@@ -116,4 +119,4 @@ def _text(output: Output) -> str:
     if output.is_cut:
         end = data.rfind(b"\ndiff --git ")
         data = data[: (end if end > 0 else data.rfind(b"\n")) + 1]
-    return clean(data.decode("utf-8", "surrogateescape"))
+    return data.decode("utf-8", "surrogateescape")
