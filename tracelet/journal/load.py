@@ -30,6 +30,7 @@ from tracelet.core.records import (
     is_status,
 )
 from tracelet.errors import JournalError, RunNotFoundError
+from tracelet.journal.artifacts import Artifact, find_artifact, list_artifacts
 from tracelet.journal.attempts import Attempt, delays_s
 from tracelet.journal.columns import Columns
 from tracelet.journal.directory import RunDirectory, own_files
@@ -38,6 +39,7 @@ from tracelet.journal.live import still_holds
 from tracelet.journal.part import SCALARS, UNKNOWN, WriterPart, keep_later
 from tracelet.journal.reader import Damage
 from tracelet.journal.status import RunStatus, tell_status
+from tracelet.journal.summary import RunSummary
 from tracelet.utils.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -126,7 +128,14 @@ class Run:
     @functools.cached_property
     def status(self) -> RunStatus:
         """Whether it runs, ended, or was killed. Told without a daemon: see `journal.status`."""
+        if self._summary is not None:
+            return RunStatus(self._summary.status)
         return self._status_of(self._mains[-1]) if self._mains else RunStatus.KILLED
+
+    @property
+    def is_written(self) -> bool:
+        """Whether a process of it, leading or not, may still record."""
+        return any(writer.is_at_work for writer in self._writers)
 
     @functools.cached_property
     def attempts(self) -> list[Attempt]:
@@ -146,7 +155,7 @@ class Run:
     @property
     def error(self) -> str | None:
         """What ended a failed run: the text of the exception."""
-        error = self._status_detail("error")
+        error = self._status_detail("error") if self._summary is None else self._summary.error
         return None if error is None else str(error)
 
     @functools.cached_property
@@ -154,12 +163,12 @@ class Run:
         """When it ended, or was last heard of if it was killed: Unix time in seconds. None while it runs."""
         if self.status is RunStatus.RUNNING:
             return None
-        return self._last_time_s()
+        return self._last_time_s() if self._summary is None else self._summary.ended_s
 
     @property
     def duration_s(self) -> float:
         """How long it ran, or has been running. By the monotonic clock where the run could say so itself."""
-        told = self._status_detail("duration_s")
+        told = self._status_detail("duration_s") if self._summary is None else self._summary.duration_s
         if isinstance(told, (int, float)):
             return float(told)
         end_s = time.time() if self.ended_s is None else self.ended_s
@@ -175,11 +184,15 @@ class Run:
     @functools.cached_property
     def params(self) -> dict[str, Any]:
         """The parameters, nested names joined with `/`; the value that was logged last."""
+        if self._summary is not None:
+            return dict(self._summary.params)
         return {record.name: record.value for record in self._of_type(MetricType.PARAMETER)}
 
     @functools.cached_property
     def tags(self) -> dict[str, str]:
         """The tags; the value that was set last."""
+        if self._summary is not None:
+            return dict(self._summary.tags)
         custom = self._of_type(MetricType.CUSTOM)
         return {r.name.removeprefix(TAG_PREFIX): str(r.value) for r in custom if r.name.startswith(TAG_PREFIX)}
 
@@ -263,6 +276,8 @@ class Run:
 
         Series with no record among the last few thousand are left out.
         """
+        if self._summary is not None:
+            return dict(self._summary.latest)
         found: dict[str, tuple[float, int, float]] = {}
         for writer in self._writers:
             for name, point in writer.latest().items():
@@ -282,6 +297,18 @@ class Run:
     def records(self, *types: MetricType) -> list[MetricData]:
         """The records of these types that are no plain scalars (images, tables, artifacts, …), as they were logged."""
         return [record for record in self._records if record.type in types]
+
+    def artifacts(self, type: str | None = None) -> list[Artifact]:
+        """The artifacts by name and version, those of a `type` or all; see `journal.artifacts`."""
+        return list_artifacts(self._records, self.path, self._directory.identity, type)
+
+    def artifact(self, reference: str) -> Artifact:
+        """The one that `name`, `name:v3` or `name:best` means.
+
+        Raises:
+            ArtifactNotFoundError: There is none.
+        """
+        return find_artifact(self.artifacts(), reference, self.id)
 
     def frame(self, *names: str, live: bool = False) -> pd.DataFrame:
         """The series as one table with the columns `name`, `step`, `value`, `time_s`, a row a point.
@@ -308,6 +335,11 @@ class Run:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     @functools.cached_property
+    def _summary(self) -> RunSummary | None:
+        """Of a run that has ended; saves the reading of its journal."""
+        return RunSummary.read(self.path)
+
+    @functools.cached_property
     def _writers(self) -> list[WriterPart]:
         names = own_files(self.path)
         segments: dict[str, list[int]] = {writer: [] for name in names if (writer := writer_of_log(name))}
@@ -331,9 +363,9 @@ class Run:
         """The writer of each attempt."""
         return [writer for writer in self._writers if writer.role == "main"]
 
-    def _status_of(self, main: WriterPart) -> RunStatus:
-        told = next((record.value for record in reversed(main.records) if is_status(record)), None)
-        return tell_status(told, main.facts, self.path / log_name(main.id), closed=main.closed)
+    def _status_of(self, writer: WriterPart) -> RunStatus:
+        told = next((record.value for record in reversed(writer.records) if is_status(record)), None)
+        return tell_status(told, writer.facts, self.path / log_name(writer.id), closed=writer.closed)
 
     def _in_order(self, name: str, rank: int | None = None) -> Series:
         """A series with its times as if no clock had gone back from one attempt to the next."""

@@ -16,6 +16,7 @@ from tracelet.journal.columns import Columns, ScalarTable, read_tail
 from tracelet.journal.format import log_name
 from tracelet.journal.ranks import rank_of
 from tracelet.journal.reader import Damage, WriterReader, first_line, place_of
+from tracelet.journal.status import RunStatus, tell_status
 from tracelet.utils.values import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:
@@ -101,6 +102,12 @@ class WriterPart:
         """Which attempt of the run it belongs to, from 1."""
         attempt = self.facts.get("attempt")
         return attempt if isinstance(attempt, int) else 1
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it has not ended, and its process is not known to be gone."""
+        log = self._directory / log_name(self.id)
+        return tell_status(None, self.facts, log, closed=self.closed) is RunStatus.RUNNING
 
     def has(self, name: str) -> bool:
         """Whether it has defined or recorded a series of this name."""
