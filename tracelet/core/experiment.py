@@ -38,6 +38,7 @@ from tracelet.errors import ExperimentStateError, PluginContractError, RunExists
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.format import IDENTITY_FILE
 from tracelet.journal.status import RunStatus
+from tracelet.journal.summary import write_summary
 from tracelet.journal.writer import JournalWriter, WriterRole
 from tracelet.utils.git import head_commit
 from tracelet.utils.interrupt import keep_interrupted
@@ -274,6 +275,7 @@ class Experiment(Recorder, Resumable):
                 wait_for_workers(workers, self.run_id, timeout_s, self._settings.show_progress)
         finally:
             self._journal.close()
+            write_summary(self._run.path)
             self._journal.series.clear()  # Once more: a call that was under way may have come with a new series.
         if self._journal.lost:
             logger.warning("The run %s: %d records could not be kept", self.run_dir, self._journal.lost)

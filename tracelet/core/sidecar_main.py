@@ -28,6 +28,7 @@ from tracelet.core.plugins import PluginManager
 from tracelet.core.sidecar import DeliveryOrder
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.status import ProcessIdentity
+from tracelet.journal.summary import write_summary
 from tracelet.journal.watch import RunWatch
 from tracelet.journal.writer import JournalWriter
 from tracelet.utils.garbage import expect_many_records
@@ -83,6 +84,7 @@ def _deliver(order: DeliveryOrder, orders: IO[bytes], speaker: _Speaker) -> None
         worker.join(order.linger_s + 60.0)
         speaker.say({"ended": worker.name, "gave_up": worker.gave_up})
     journal.close()
+    write_summary(run.path)
 
 
 @final
