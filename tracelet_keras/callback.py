@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, final
 
 from tracelet.core.experiment import Backends, Experiment, Resume
@@ -38,6 +39,7 @@ class TraceletCallback(RecordingHooks):
         log_freq: int | Literal["epoch", "batch"] = "epoch",
         log_model: bool = True,
         gradient_norm: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
         prefix: str = "",
     ) -> None:
         """Prepare a callback; nothing is written before the first `fit`, `evaluate` or `predict`.
@@ -59,6 +61,8 @@ class TraceletCallback(RecordingHooks):
             log_freq: `"epoch"`: at the end of each epoch. `"batch"`: after each batch, too; n: after each n-th, too.
             log_model: Whether to record the model's summary, its number of parameters, and how it was compiled.
             gradient_norm: Whether to record the norm of the gradients after the same batches; torch only.
+            checkpoint: What the training goes on from if it was broken off: the directory of `BackupAndRestore` or
+                `OrbaxCheckpoint`, or the file of a `TraceletModelCheckpoint`. The run of that checkpoint then goes on.
             prefix: Stands before the names of metrics, divided by a `/`.
 
         Raises:
@@ -71,14 +75,19 @@ class TraceletCallback(RecordingHooks):
             raise UsageError(f"log_freq is 'epoch', 'batch' or a number of batches, not {log_freq!r}")
         if experiment is None:
             make = functools.partial(
-                Experiment, name, backend, config, tags, project, run_id, resume, dir=dir, collectors=collectors
-            )
+                Experiment, name, backend, config, tags, run_id=run_id, project=project, resume=resume, dir=dir,
+                collectors=collectors,
+            )  # fmt: skip
         elif any(given is not None for given in (backend, config, tags, project, run_id, resume, dir, collectors)):
             raise UsageError("TraceletCallback(experiment=…) records into that one: give the rest to Experiment()")
         else:
             make = functools.partial(_itself, experiment)
         super().__init__(
-            TrainingRun(make, is_chosen=experiment is not None or run_id is not None),
+            TrainingRun(
+                make,
+                is_chosen=experiment is not None or run_id is not None,
+                checkpoint=None if checkpoint is None else Path(checkpoint),
+            ),
             every=log_freq if isinstance(log_freq, int) else {"epoch": None, "batch": 1}[log_freq],
             log_model=log_model,
             norms=GradientNorms() if gradient_norm else None,

@@ -44,6 +44,7 @@ class RecordingHooks(GuardedCallback):
         self._run, self._log_model, self._norms, self._prefix = run, log_model, norms, prefix
         self._step_time_name = f"{prefix}train/step_time_s"
         self._is_detailed, self._progress = every is not None, Progress(every)
+        self._reached = 0  # The step of the last `fit`.
         self._begin_session()
 
     def _begin_session(self) -> None:
@@ -65,6 +66,7 @@ class RecordingHooks(GuardedCallback):
         if model is not self._model:
             self._progress.forget_optimizer()
         super().set_model(model)
+        self._reached = self._progress.step
         self._begin_session()
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -73,6 +75,7 @@ class RecordingHooks(GuardedCallback):
         Raises:
             TraceletError: What `Experiment.start()` raises: a backend that is not installed, say.
         """
+        self._look_back()
         self._run.begin()
         self._describe()
         self._begin_training()
@@ -81,7 +84,10 @@ class RecordingHooks(GuardedCallback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Find out where the training stands: another callback may have restored it."""
         together = 1 if self._model is None else self._model.steps_per_execution
+        reached, self._reached = max(self._reached, self._progress.step), 0
         self._progress.begin_epoch(facts.steps_taken(self._model), together)
+        if not self._prefix:  # Otherwise others record into this run, too, and may stand elsewhere.
+            self._run.begin_epoch(self._progress.step, reached)
         self._is_training, self._trained, self._validated = True, {}, frozenset()
         self._schedules = facts.schedules(self._model) if self._is_detailed else {}
 
@@ -157,6 +163,10 @@ class RecordingHooks(GuardedCallback):
     # -- inside --------------------------------------------------------------------------------------------------------
 
     @guarded
+    def _look_back(self) -> None:
+        self._run.look_back(self._model)
+
+    @guarded
     def _describe(self) -> None:
         self._run.say(facts.setting())
         if self._log_model and self._model is not None and self._model.built:
@@ -176,6 +186,7 @@ class RecordingHooks(GuardedCallback):
         self._is_training = True
 
     def _begin_inference(self) -> None:
+        self._look_back()
         self._run.begin()
         self._describe()
         self._find_step()

@@ -81,6 +81,7 @@ class TraceletOrbaxCheckpoint(keras.callbacks.OrbaxCheckpoint):  # type: ignore[
             self.wait_until_finished()
             self._record_pending()
         super()._save_checkpoint(step, logs)
+        self._recorder.note_run(self.directory)
         self._pending = os.path.join(self.directory, str(step)), self._recorder.facts(self._epoch, logs)
 
     def _record_pending(self) -> None:

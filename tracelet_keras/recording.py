@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, final
 
 import keras  # type: ignore[import-untyped]  # Keras ships no types.
@@ -16,6 +17,7 @@ from tracelet.core.experiment import Experiment
 from tracelet.core.records import MetricData, MetricType
 from tracelet_keras import facts
 from tracelet_keras.callback import TraceletCallback
+from tracelet_keras.resuming import note_run
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,17 @@ class CheckpointRecorder:
         else:
             name = f"checkpoints/{os.path.basename(path)}"
             experiment.emit_metric(MetricData(name, path, MetricType.ARTIFACT, known["step"], metadata=known))
+            if os.path.isfile(path):
+                self.note_run(path)
+
+    def note_run(self, path: str) -> None:
+        """Say which run a checkpoint is from."""
+        experiment = experiment_of(self._callback)
+        if experiment is not None:
+            try:
+                note_run(Path(path), experiment)
+            except OSError as error:
+                self._warn(path, f"which run it is from can't be noted: {error}")
 
     def _warn(self, path: str, why: str) -> None:
         if not self._has_warned:

@@ -11,34 +11,45 @@ import functools
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Self, final
 
 from tracelet.core.experiment import Experiment
+from tracelet.core.resuming import resumed
 from tracelet.utils.values import flatten
+from tracelet_keras.resuming import is_file, note_run, saved_run
 
 
 @final
 class TrainingRun:
     """See the module docstring."""
 
-    def __init__(self, make: Callable[[], Experiment], *, is_chosen: bool) -> None:
+    def __init__(self, make: Callable[..., Experiment], *, is_chosen: bool, checkpoint: Path | None = None) -> None:
         """Prepare; nothing is written before `begin`.
 
         Args:
-            make: Makes the experiment.
+            make: Makes the experiment. May be called with another `resume` and `project`, unless `is_chosen`.
             is_chosen: Whether the user said which run it is, so that it is the same one for every copy.
+            checkpoint: What the training may go on from: see `resuming`.
 
         Raises:
             TraceletError: What `Experiment` raises.
         """
         self.experiment = make()
-        self._make, self._is_chosen = make, is_chosen
+        self._make, self._is_chosen, self._checkpoint = make, is_chosen, checkpoint
         self._has_begun = False
         self._is_ours = False  # Whether it was started here, and so ends here.
         self._is_training = False  # Also after an exception in it.
         self._is_copy = False
+        self._is_marked = False  # Whether the record says where the training of this attempt went on.
         self._known: dict[str, str] = {}  # What has been recorded, to record it again only when it has changed.
         self._at_exit = functools.partial(_stop_at_exit, weakref.ref(self))
+
+    def look_back(self, model: Any) -> None:
+        """Before the first `begin`: find the run of the checkpoint that the training goes on from."""
+        if self._checkpoint is not None and not (self._has_begun or self._is_chosen):
+            saved = saved_run(self._checkpoint, model)
+            self.experiment = (saved and resumed(self._make, saved)) or self.experiment
 
     def begin(self) -> None:
         """Start the run, or go on with it where it has ended.
@@ -47,7 +58,7 @@ class TrainingRun:
             TraceletError: What `Experiment.start()` raises: a backend that is not installed, say.
         """
         if not self.experiment.is_running:
-            self.experiment, self._is_ours = self.experiment.reopen(), True
+            self.experiment, self._is_ours, self._is_marked = self.experiment.reopen(), True, False
         self._has_begun = True
 
     def begin_training(self) -> None:
@@ -55,6 +66,21 @@ class TrainingRun:
         if self._is_ours and not self._is_training:
             atexit.register(self._at_exit)  # After the experiment's own, so before it.
         self._is_training = True
+        if self._checkpoint is not None and not is_file(self._checkpoint):
+            note_run(self._checkpoint, self.experiment)
+
+    def begin_epoch(self, step: int, reached: int) -> None:
+        """Mark where the training goes on, if the record has later steps.
+
+        Args:
+            step: Where it stands.
+            reached: Where it stood when the last epoch ended, or was broken off.
+        """
+        if not self._is_marked:
+            self.experiment.begin_training(step)
+        elif step < reached:
+            self.experiment.rewind(step)
+        self._is_marked = True
 
     def end_training(self) -> None:
         """Note that it has ended. The run of a copy ends with it."""
