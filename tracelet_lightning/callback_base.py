@@ -126,7 +126,9 @@ class CallbackBase(TrainingHooks):
         Raises:
             UsageError: `status` is neither.
         """
-        self._recorder.stop(status)
+        for logger in self._loggers or [self._own]:
+            if logger is not None:
+                logger.stop(status)
 
     # -- Fabric --------------------------------------------------------------------------------------------------------
 

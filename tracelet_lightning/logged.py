@@ -22,20 +22,26 @@ class LoggedMetrics:
         """Make one; `record` takes values and their step."""
         self._record = record
         self._seen: dict[str, Tensor] = {}  # Kept, so that no other tensor can have its memory.
-        self._step = 0
+        self._step, self._epoch = 0, 0.0
+        self._last_epoch: tuple[int, float] | None = None  # As it was recorded: step and value.
         self._batches: Counter[tuple[Any, int]] = Counter()  # Of evaluations, by stage and data loader.
         self._is_due = False  # Whether the last step is to be recorded.
 
     def step_ended(self, trainer: Any, step: int, *, is_recorded: bool) -> None:
         """A step has ended; what it logged is read in the next hook."""
-        self._step, self._is_due = step, is_recorded
+        self._step, self._epoch, self._is_due = step, float(trainer.current_epoch), is_recorded
         if not is_recorded and trainer.is_last_batch:
             self._fresh(trainer)  # Not to be taken for values of the epoch.
 
     def next_begins(self, trainer: Any) -> None:
-        """Another batch, or a validation, begins."""
+        """Another batch begins."""
         if self._is_due:
             self.read(trainer)
+
+    def evaluation_begins(self, trainer: Any) -> None:
+        """A validation begins."""
+        self.next_begins(trainer)
+        self._fresh(trainer)  # Of a step that is not to be recorded.
 
     def read(self, trainer: Any, step: int | None = None) -> None:
         """Record what is new. At the end of an epoch every rank calls this: it may have to add up over the ranks.
@@ -48,11 +54,13 @@ class LoggedMetrics:
         values: dict[str, Any] = self._fresh(trainer)
         if not values:
             return
+        epoch = self._epoch if step is None else float(trainer.current_epoch)
+        step = self._step if step is None else step
         if "step" in values:  # Lightning lets a module say the step in this way.
             step = int(values.pop("step"))
-        else:
-            values.setdefault("epoch", float(trainer.current_epoch))
-        self._record(values, self._step if step is None else step)
+        elif "epoch" not in values and self._last_epoch != (step, epoch):
+            values["epoch"], self._last_epoch = epoch, (step, epoch)
+        self._record(values, step)
 
     def evaluation_batch_ended(self, trainer: Any, dataloader: int) -> None:
         """Record what an evaluation logs of each batch; its step is the number of the batch, over all epochs."""

@@ -73,6 +73,10 @@ class StageHooks(Guarded):
         self._is_resumed = self._has_begun = self._is_due = self._has_saved = False
         self._global_step = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the module, which Lightning gives to each callback by `log` and `log_dict`."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("log", "log_dict")}
+
     # -- a stage begins ------------------------------------------------------------------------------------------------
 
     @property

@@ -92,7 +92,15 @@ class TrainingHooks(StageHooks):
             self._begin(trainer, step_of(trainer))
         self._progress.throughput.step_ended()
         if self._logged is not None:
-            self._logged.next_begins(trainer)
+            self._logged.evaluation_begins(trainer)
+
+    @safely
+    def on_validation_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Record the metrics of the data loader before this one."""
+        if self._logged is not None and batch_idx == 0 and dataloader_idx > 0 and not trainer.sanity_checking:
+            self._logged.read(trainer, step_of(trainer))
 
     @safely
     def on_validation_batch_end(
@@ -109,6 +117,7 @@ class TrainingHooks(StageHooks):
             self._logged.read(trainer, step_of(trainer))
         self._progress.throughput.pause_ended()
 
+    on_test_batch_start = on_validation_batch_start
     on_test_batch_end = on_validation_batch_end
     on_test_end = on_validation_end
 

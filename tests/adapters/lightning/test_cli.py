@@ -56,12 +56,12 @@ def run_cli(pl: Lightning, arguments: list[str]) -> Any:
             return torch.optim.SGD(self.parameters(), self.hparams.learning_rate)
 
     cli = importlib.import_module(f"{pl.module.__name__}.cli").LightningCLI
-    return cli(Model, args=["fit", *arguments], seed_everything_default=False).trainer.logger
+    return cli(Model, args=["fit", *arguments], seed_everything_default=False).trainer
 
 
 def test_logger_from_a_file(pl: Lightning):
     Path("cli.yaml").write_text(TRAINER + LOGGER.format(home=HOMES[pl.module.__name__]))
-    loggers = [run_cli(pl, ["--config", "cli.yaml", "--model.learning_rate", "0.5"]) for _ in range(2)]
+    loggers = [run_cli(pl, ["--config", "cli.yaml", "--model.learning_rate", "0.5"]).logger for _ in range(2)]
     for logger in loggers:
         run = tracelet.load_run(logger.version)
         assert ("from-a-file", "cli", {"team": "vision"}) == (run.name, run.project, run.tags)
@@ -76,7 +76,7 @@ def test_logger_from_arguments(pl: Lightning, options: list[str]):
     Path("cli.yaml").write_text(TRAINER)
     logger = run_cli(
         pl, ["--config=cli.yaml", f"--trainer.logger={HOMES[pl.module.__name__]}.TraceletLogger", *options]
-    )
+    ).logger
     run = tracelet.load_run(logger.log_dir)
     assert ("cli" if options else "default", BATCHES) == (run.project, len(run.series("loss")))
     assert ("here" if options else "tracelet_runs") == run.path.parent.parent.name
