@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from tracelet.core.ranks import shared_experiment
     from tracelet.core.records import MetricData, MetricType
+    from tracelet.journal.artifacts import Artifact
     from tracelet.journal.load import Run, load_run
     from tracelet.journal.status import RunStatus
     from tracelet.settings import TraceletSettings
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES: Final = {
+    "Artifact": "tracelet.journal.artifacts",
     "BackendPlugin": "tracelet.core.plugins",
     "CollectorPlugin": "tracelet.core.plugins",
     "Experiment": "tracelet.core.experiment",
@@ -57,6 +59,7 @@ _HOMES: Final = {
 }
 
 __all__ = [
+    "Artifact",
     "BackendPlugin",
     "CollectorPlugin",
     "Experiment",

@@ -6,7 +6,8 @@
     │   ├── ExperimentStateError        logging before `start()` or after `stop()`
     │   ├── SettingsError               an unknown setting, or a value that does not fit           (ValueError)
     │   ├── RunNotFoundError            no run, or more than one, answers to a reference           (LookupError)
-    │   └── RunExistsError              `resume="never"` and the run is there
+    │   ├── RunExistsError              `resume="never"` and the run is there
+    │   └── ArtifactNotFoundError       no artifact answers to a reference                         (LookupError)
     ├── PluginError                     a plug-in cannot be used
     │   ├── PluginNotFoundError         no plug-in of that name is installed                       (LookupError)
     │   ├── MissingDependencyError      a package is missing; the text has the `pip install` line  (ImportError)
@@ -52,6 +53,10 @@ class RunNotFoundError(UsageError, LookupError):
 
 class RunExistsError(UsageError):
     """The run id is taken, and the caller asked for a new run."""
+
+
+class ArtifactNotFoundError(UsageError, LookupError):
+    """The run has no such artifact, or no such version or alias of it."""
 
 
 class PluginError(TraceletError):

@@ -234,6 +234,7 @@ class Experiment(Recorder, Resumable):
         if commit := head_commit():
             self._intake.record(GIT_COMMIT_NAME, commit, MetricType.CUSTOM)
         if not settings.disabled:
+            self._intake.hashing.put_all()
             self._orchestrator.start(self, settings.collect_interval_s, self._order(), settings.redactor())
 
     def stop(self, status: str | RunStatus = "finished", error: str | None = None) -> None:
@@ -255,6 +256,7 @@ class Experiment(Recorder, Resumable):
         if self._state != "running" or not self._stopping.acquire(blocking=False):
             return
         atexit.unregister(self._at_exit)
+        stop_by_s = time.monotonic() + self._settings.stop_timeout_s
         main = self._role == "main" and os.getpid() == self._pid
         if main:
             self._orchestrator.stop_sources()
@@ -274,6 +276,7 @@ class Experiment(Recorder, Resumable):
                 workers = self._orchestrator.request_stop(timeout_s, lambda: end)
                 wait_for_workers(workers, self.run_id, timeout_s, self._settings.show_progress)
         finally:
+            self._intake.hashing.close(stop_by_s - time.monotonic())
             self._journal.close()
             write_summary(self._run.path)
             self._journal.series.clear()  # Once more: a call that was under way may have come with a new series.
@@ -337,7 +340,8 @@ class Experiment(Recorder, Resumable):
         deadline_s = time.monotonic() + timeout
         computed = self._intake.resolver.drain(timeout)
         # A forked child has no workers: its records go the way of the run.
-        return computed and (os.getpid() != self._pid or self._orchestrator.flush(deadline_s - time.monotonic()))
+        delivered = os.getpid() != self._pid or self._orchestrator.flush(deadline_s - time.monotonic())
+        return self._intake.hashing.drain(deadline_s - time.monotonic()) and computed and delivered
 
     @classmethod
     def active(cls) -> Experiment | None:

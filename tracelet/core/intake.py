@@ -15,14 +15,18 @@ import os
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol, final, runtime_checkable
 
+from tracelet.core.hashing import Hashing
 from tracelet.core.records import MetricData, MetricType
 from tracelet.delivery.resolve import Deferred, Resolver, defer, is_on_device
 from tracelet.errors import InvalidNameError
+from tracelet.journal.artifacts import LATEST, Artifact, described, with_manifest
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.files import store_bytes, store_file
+from tracelet.journal.manifests import Manifest, claim, keep, manifest_path
 from tracelet.journal.reader import FILE_TYPES
 from tracelet.journal.writer import MAX_SERIES, Series, SeriesId
 from tracelet.utils.media import Encoded, encode_tensor
@@ -132,11 +136,13 @@ class Intake:
         self.iteration: int | None = None
         """The step of calls that name none; None: each series counts its own."""
         self.journal = journal
-        self._run = run
+        self.run = run
+        """Where files go."""
         self._keep_files = keep_files
         self._warned: set[str] = set()
         self._fallback_step: Callable[[], int] = itertools.count().__next__
         self.resolver = Resolver()
+        self.hashing = Hashing(run.path)
 
     def emit(self, metric: MetricData) -> None:
         """Record what a source hands over."""
@@ -150,6 +156,8 @@ class Intake:
             metadata = {**(metadata or {}), "timestamp": as_text(metric.timestamp)}
         if kind in _SCALARS:
             self.metric(name, value, iteration, kind=kind, time_ns=time_ns, source=source, metadata=metadata)
+        elif kind is MetricType.ARTIFACT:
+            self.artifact(name, value, iteration, time_ns, source, metadata)
         elif kind in FILE_TYPES:
             self.file(name, value, kind, iteration, time_ns, source, metadata)
         else:
@@ -286,18 +294,60 @@ class Intake:
         source: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record a file or directory of the user's, and keep it with the run."""
-        check_name(name)
-        folder = "artifacts" if kind is MetricType.ARTIFACT else "media"
+        """Record a file of the user's, and keep it with the run."""
 
         def store() -> str:
-            return store_file(self._run, Path(os.path.abspath(path)), folder, name)
+            return store_file(self.run, Path(os.path.abspath(path)), "media", name)
 
         self.made(name, kind, store, path, iteration, time_ns, source, metadata)
 
+    def artifact(
+        self,
+        name: str,
+        path: Any,
+        iteration: Any = None,
+        time_ns: int | None = None,
+        source: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Artifact:
+        """Record a file or directory of the user's as the next version of an artifact, and keep it with the run.
+
+        Args:
+            name: Of the artifact.
+            path: The file or directory. Not looked at where `metadata` has a `reference`: then that is recorded.
+            iteration: The step.
+            time_ns: Unix time in nanoseconds. None: now.
+            source: Who made it.
+            metadata: `type`, `aliases`, `reference`, `metadata`, and what an adapter adds.
+
+        Returns:
+            The artifact. Its digest is computed in the background. It has no path where it could not be kept; then a
+            text is recorded in its place.
+        """
+        details = dict(metadata or {})
+        kept: list[tuple[Path, Manifest]] = []
+
+        def store() -> str:
+            place = claim(self.run, name)
+            details["version"] = place.name
+            if "reference" in details:
+                return str(details["reference"])
+            content, manifest = keep(Path(os.path.abspath(path)), place, name)
+            details.update(size_bytes=manifest.size_bytes, files=len(manifest.files))
+            kept.append((content, manifest))
+            self.hashing.put(manifest_path(place))
+            return os.fspath(content.relative_to(self.run.path))
+
+        self.made(name, MetricType.ARTIFACT, store, path, iteration, time_ns, source, details)
+        step, _ = as_step(self.iteration if iteration is None else iteration)
+        record = MetricData(name, "", MetricType.ARTIFACT, step, (time_ns or time.time_ns()) / 1e9, metadata=details)
+        artifact = described(record, self.run.identity)
+        artifact = replace(artifact, aliases=tuple(sorted({*artifact.aliases, LATEST})))
+        return with_manifest(artifact, *kept[0]) if kept else artifact
+
     def is_in(self, path: Path) -> bool:
         """Whether the run is kept in this directory, which then can't be kept in the run."""
-        return Path(os.path.realpath(self._run.path)).is_relative_to(os.path.realpath(path))
+        return Path(os.path.realpath(self.run.path)).is_relative_to(os.path.realpath(path))
 
     def encoded(
         self,
@@ -320,7 +370,7 @@ class Intake:
         def store() -> str:
             made = encode(value)
             details.update(made.details)
-            return store_bytes(self._run, made.data, "media", name, made.suffix)
+            return store_bytes(self.run, made.data, "media", name, made.suffix)
 
         self.made(name, kind, store, value, iteration, time_ns, source, details)
 

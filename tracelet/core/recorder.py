@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from tracelet.core.intake import Intake, Journal, Points, check_name
-from tracelet.core.records import DEFINE_PREFIX, DESCRIPTION_NAME, TAG_PREFIX, MetricData, MetricType
+from tracelet.core.records import DEFINE_PREFIX, DESCRIPTION_NAME, TAG_PREFIX, USED_NAME, MetricData, MetricType
 from tracelet.delivery.resolve import Deferred, is_on_device
 from tracelet.errors import UsageError
+from tracelet.journal.artifacts import LATEST, Artifact, find_artifact
+from tracelet.journal.format import IDENTITY_FILE
+from tracelet.journal.load import Run, find_run
+from tracelet.journal.manifests import VERSION
 from tracelet.utils.media import encode_audio, encode_figure, encode_image, encode_video, histogram, table
 from tracelet.utils.values import as_mapping, as_text, flatten
 
@@ -195,29 +199,98 @@ class Recorder(ABC):
         """
         self._log_made(name, MetricType.TABLE, lambda: table(data, columns, rows), data, iteration)
 
-    def log_artifact(self, path: str | os.PathLike[str], name: str | None = None, type: str | None = None) -> None:
+    # -- artifacts -----------------------------------------------------------------------------------------------------
+
+    def log_artifact(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+        type: str | None = None,
+        *,
+        reference: str | os.PathLike[str] | None = None,
+        aliases: str | Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        iteration: int | None = None,
+    ) -> Artifact:
         """Keep a file or a directory with the run. Yours is not touched, and may be deleted afterwards.
 
         Args:
-            path: The file or directory; linked into the run directory where that is possible, else copied.
-            name: None: the file's own name.
-            type: `model`, `dataset`, … as you like.
+            path: The file or directory. Files over 1 MiB are linked into the run directory where that is possible:
+                write new ones, rather than into them. All others are copied.
+            name: What is logged under the same name is its next version. None: the file's own name.
+            type: `model`, `checkpoint`, `dataset`, `image`, `report`, `code`, or another word.
+            reference: In place of `path`, a URI or a path that is recorded and not looked at.
+            aliases: Words such as `best`, that move here from other versions of the name.
+            metadata: Anything that belongs to it; JSON-like.
+            iteration: The step.
+
+        Returns:
+            The artifact. Its digest is None: it is computed in the background.
 
         Raises:
             InvalidNameError, ExperimentStateError: As `log_metric`.
-            UsageError: There is nothing at `path`, or the run itself is in there.
+            UsageError: There is nothing at `path`, or the run itself is in there; or an alias is none.
         """
         self._require_running()
+        details: dict[str, Any] = {"aliases": alias_list(aliases), "metadata": dict(metadata or {})}
+        if type is not None:
+            details["type"] = as_text(type)
+        if reference is not None:
+            if path is not None:
+                raise UsageError("log_artifact() takes a path or a reference, and not both")
+            details["reference"] = uri = as_uri(reference)
+            own = uri.rstrip("/").rpartition("/")[2]
+            return self._intake.artifact(own if name is None else name, None, iteration, metadata=details)
         try:
-            source = Path(path)
+            source = Path(path)  # type: ignore[arg-type]  # None is reported as any other value that is no path.
         except TypeError as error:
             raise UsageError(f"log_artifact() takes a path, not {as_text(path):.200}") from error
         if not os.path.exists(source):
-            raise UsageError(f"log_artifact(): there is no file or directory {os.fspath(path)!r}")
+            raise UsageError(f"log_artifact(): there is no file or directory {os.fspath(source)!r}")
+        if not source.is_file() and not source.is_dir():
+            raise UsageError(f"log_artifact(): {os.fspath(source)!r} is neither a file nor a directory")
         if source.is_dir() and self._intake.is_in(source):
-            raise UsageError(f"log_artifact(): {os.fspath(path)!r} holds the run itself; log the parts that you mean")
-        metadata = {"type": type} if type is not None else None
-        self._intake.file(source.name if name is None else name, source, MetricType.ARTIFACT, metadata=metadata)
+            raise UsageError(f"log_artifact(): {os.fspath(source)!r} holds the run itself; log the parts that you mean")
+        own = os.path.basename(os.path.abspath(source))
+        return self._intake.artifact(own if name is None else name, source, iteration, metadata=details)
+
+    def use_artifact(self, artifact: str | Artifact, run: str | os.PathLike[str] | Run | None = None) -> Artifact:
+        """Record that this run reads an artifact, and find it.
+
+        Args:
+            artifact: `name` (its latest version), `name:v3` or `name:best`; or one that was found already.
+            run: The run that logged it: a `Run`, or what `load_run` takes. None: this run.
+
+        Raises:
+            ExperimentStateError: As `log_metric`.
+            RunNotFoundError, ArtifactNotFoundError: There is none.
+        """
+        self._require_running()
+        if not isinstance(artifact, Artifact):
+            check_name(artifact)
+            artifact = self.get_artifact(artifact) if run is None else self._run_named(run).artifact(artifact)
+        facts = {
+            key: getattr(artifact, key)
+            for key in ("name", "version", "type", "digest", "reference", "run_id", "run_uuid")
+        }
+        self._intake.record(USED_NAME, facts, MetricType.CUSTOM)
+        return artifact
+
+    def get_artifact(self, artifact: str) -> Artifact:
+        """The artifact of this run that `name`, `name:v3` or `name:best` means.
+
+        Raises:
+            ArtifactNotFoundError: There is none.
+        """
+        check_name(artifact)
+        return find_artifact(self.list_artifacts(), artifact, self._intake.run.identity.run_id)
+
+    def list_artifacts(self, type: str | None = None) -> list[Artifact]:
+        """The artifacts of this run, by name and version; those of a type, or all."""
+        run = self._intake.run
+        return Run(run.path).artifacts(type) if os.path.exists(run.path / IDENTITY_FILE) else []
+
+    # -- what sources hand over ----------------------------------------------------------------------------------------
 
     def emit_metric(self, metric: MetricData) -> None:
         """Record what a source (an adapter, a plug-in) hands over.
@@ -290,6 +363,9 @@ class Recorder(ABC):
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
+    def _run_named(self, run: str | os.PathLike[str] | Run) -> Run:
+        return run if isinstance(run, Run) else find_run(os.fspath(run), self._intake.run.path.parent.parent)
+
     def _log_encoded(
         self,
         name: str,
@@ -307,6 +383,32 @@ class Recorder(ABC):
     ) -> None:
         self._require_running()
         self._intake.made(name, kind, make, value, iteration)
+
+
+def alias_list(aliases: str | Sequence[str]) -> list[str]:
+    """The aliases that a user gave, without `latest`, which goes by itself.
+
+    Raises:
+        UsageError: One is no word, or looks like a version.
+    """
+    words: list[Any] = [aliases] if isinstance(aliases, str) else list(aliases)
+    for word in words:
+        if not isinstance(word, str) or not word or ":" in word or VERSION.fullmatch(word):
+            raise UsageError(f"an alias is a word without a colon that is no version like 'v3', not {word!r:.200}")
+    return [word for word in dict.fromkeys(words) if word != LATEST]
+
+
+def as_uri(reference: str | os.PathLike[str]) -> str:
+    """A URI as it is, and a path as a URI.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    try:
+        text = os.fspath(reference)
+        return text if "://" in text else Path(os.path.abspath(text)).as_uri()
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"a reference is a URI or a path, not {as_text(reference):.200}") from error
 
 
 def tag_pairs(tags: Any) -> list[tuple[str, str]]:

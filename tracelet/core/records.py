@@ -11,6 +11,7 @@ reads it back and hands it to a sink (a backend). The shape of `value` depends o
 | HISTOGRAM      | `{"edges": [n + 1 floats], "counts": [n floats], "nan": int, "inf": int}`                 |
 | TABLE          | `{"columns": [str], "rows": [[…]]}`                                                       |
 | CUSTOM         | as PARAMETER; names under `tracelet/` are Tracelet's own (`TAG_PREFIX`, `STATUS_NAME`, …) |
+| ARTIFACT       | as all others; or, if `is_reference`, the URI of something that lies elsewhere            |
 | all others     | `str`: the absolute path of a file or directory inside the run directory                  |
 """
 
@@ -37,6 +38,9 @@ DESCRIPTION_NAME = "tracelet/description"
 
 GIT_COMMIT_NAME = "tracelet/git_commit"
 """The commit that is checked out travels to the backends as a CUSTOM record of this name: 40 hex digits."""
+
+USED_NAME = "tracelet/used_artifact"
+"""What a run reads travels to the backends as a CUSTOM record of this name: `{"name": …, "version": …, …}`."""
 
 DEFINE_PREFIX = "tracelet/define/"
 """`define_metric` travels as a CUSTOM record of this prefix and the series' name; the value is `{"step": name}`."""
@@ -97,6 +101,15 @@ class MetricData:
 def is_status(metric: MetricData) -> bool:
     """Whether a record tells the end of a run, or of an attempt."""
     return metric.name == STATUS_NAME and metric.type is MetricType.CUSTOM
+
+
+def is_reference(value: Any, metadata: Any) -> bool:
+    """Whether an ARTIFACT record's value is the URI of what lies elsewhere: nothing of it is in the run directory.
+
+    It has a scheme, so that no path passes for one: a run may come from a stranger.
+    """
+    given = metadata.get("reference") if isinstance(metadata, Mapping) else None
+    return isinstance(value, str) and value == given and "://" in value
 
 
 class MetricSource(ABC):

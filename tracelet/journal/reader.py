@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple, final
 
-from tracelet.core.records import MetricData, MetricType
+from tracelet.core.records import MetricData, MetricType, is_reference
 from tracelet.errors import CorruptJournalError, JournalError
 from tracelet.journal.directory import RunDirectory, own_files
 from tracelet.journal.format import (
@@ -358,7 +358,7 @@ class WriterReader:
                 return None
             kind, value, iteration = MetricType(fields["type"]), fields["value"], fields.get("step")
             source, metadata = fields.get("source"), fields.get("metadata")
-            if kind in FILE_TYPES:
+            if kind in FILE_TYPES and not is_reference(value, metadata):
                 value = self._file_of_run(str(value))
             elif kind in (MetricType.SCALAR, MetricType.SYSTEM):
                 value = float(value)

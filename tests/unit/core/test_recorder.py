@@ -309,7 +309,8 @@ def test_an_artifact_outlives_the_original(experiment: Experiment, tmp_path: Pat
     experiment.log_artifact(file, type="model")
     file.unlink()
     record = artifact(experiment)
-    assert ("model.bin", {"type": "model"}) == (record.name, record.metadata)
+    facts = {"type": "model", "version": "v0", "aliases": [], "metadata": {}, "size_bytes": 7, "files": 1}
+    assert ("model.bin", facts) == (record.name, record.metadata)
     assert b"weights" == Path(record.value).read_bytes()
 
 
