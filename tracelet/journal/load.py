@@ -38,6 +38,7 @@ from tracelet.journal.format import IDENTITY_FILE, log_name, writer_of_log, writ
 from tracelet.journal.live import still_holds
 from tracelet.journal.part import SCALARS, UNKNOWN, WriterPart, keep_later
 from tracelet.journal.reader import Damage
+from tracelet.journal.spread import RankState, Spread, rank_states, spread
 from tracelet.journal.status import RunStatus, tell_status
 from tracelet.journal.summary import RunSummary
 from tracelet.utils.text import did_you_mean
@@ -270,6 +271,26 @@ class Run:
             parts.setdefault(writer.attempt, []).append(writer.columns(name))
         found = {number: _joined(name, parts[number]) for number in sorted(parts)}
         return {number: series for number, series in found.items() if len(series)}
+
+    def ranks_of(self, name: str) -> list[int]:
+        """The ranks of the processes that have recorded a metric, ascending."""
+        return sorted({writer.rank for writer in self._writers if writer.has(name)})
+
+    def spread(self, name: str) -> Spread:
+        """How a metric spreads over the ranks at each step: the smallest value, the mean, the largest.
+
+        Raises:
+            KeyError: As `series`.
+        """
+        return spread(self, name)
+
+    @functools.cached_property
+    def ranks(self) -> list[RankState]:
+        """How each process stands that has a rank, and which of them is behind; rank 0 alone of a run of one."""
+        writers: dict[int, list[WriterPart]] = defaultdict(list)
+        for writer in self._writers:
+            writers[writer.rank].append(writer)
+        return rank_states(self, writers)
 
     def latest(self) -> dict[str, tuple[int, float]]:
         """The last step and value of the series that were logged lately: quick, also in a run of millions of points.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from tracelet.core.records import MetricData, MetricType
 from tracelet.journal.columns import Columns, ScalarTable, read_tail
 from tracelet.journal.format import log_name
-from tracelet.journal.ranks import rank_of
+from tracelet.journal.ranks import prefix_of, rank_of
 from tracelet.journal.reader import Damage, WriterReader, first_line, place_of
 from tracelet.journal.status import RunStatus, tell_status
 from tracelet.utils.values import INT64_MAX, INT64_MIN
@@ -110,13 +110,14 @@ class WriterPart:
         return tell_status(None, self.facts, log, closed=self.closed) is RunStatus.RUNNING
 
     def has(self, name: str) -> bool:
-        """Whether it has defined or recorded a series of this name."""
-        return name in self._keys or name in self.scalars
+        """Whether it has defined or recorded a series of this name; on another rank also as `rank/1/name`."""
+        return self._known_as(name) is not None
 
     def columns(self, name: str) -> Columns:
-        """Its points of a series, scalars of segments and of lines in their order."""
+        """Its points of a series, scalars of segments and of lines in their order. Names as for `has`."""
         import numpy as np
 
+        name = self._known_as(name) or name
         if self._table is None:
             self._table = ScalarTable(self._directory, self.id, self._segments, self._damage)
         keys = self._keys.get(name, [])
@@ -159,6 +160,10 @@ class WriterPart:
                 if record.type is MetricType.SCALAR and record.iteration is not None:
                     keep_later(found, name, (record.timestamp or 0.0, record.iteration, record.value))
         return found
+
+    def _known_as(self, name: str) -> str | None:
+        names = (name, prefix_of(self.rank) + name)
+        return next((known for known in names if known in self._keys or known in self.scalars), None)
 
     def _lines(self, reader: WriterReader) -> Iterator[tuple[Mapping[str, Any], MetricData | None]]:
         try:
