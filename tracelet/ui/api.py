@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tracelet.cli._choose import main_metrics, natural
 from tracelet.cli._render import json_text
 from tracelet.cli.export import cell as csv_cell
 from tracelet.cli.filters import Row, parse_condition, parse_sort, sort_place
@@ -25,6 +24,7 @@ from tracelet.ui import curves, details
 from tracelet.ui.catalog import Catalog, Entry
 from tracelet.ui.files import file_response
 from tracelet.ui.follow import Followed
+from tracelet.utils.choosing import main_metrics, natural
 
 _MAX_RUNS: Final = 100
 _MAX_NAMES: Final = 200

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import numpy as np
 
+from tracelet.journal.curves import smoothed
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -23,7 +25,6 @@ STEP: Final = "step"
 RELATIVE: Final = "relative"
 WALL: Final = "wall"
 _MAX_MARKS: Final = 200
-_EMA_BLOCK: Final = 256
 
 
 @final
@@ -127,30 +128,6 @@ def kept_rows(y: Floats, points: int) -> NDArray[np.intp] | slice:
     thin = MinMaxLTTBDownsampler()  # type: ignore[no-untyped-call]  # it has no types for this
     chosen = thin.downsample(np.ascontiguousarray(y), n_out=max(points, 4)).astype(np.intp)
     return np.unique(np.concatenate([chosen, [0, y.argmin(), y.argmax(), len(y) - 1]]))
-
-
-def smoothed(values: Floats, weight: float) -> Floats:
-    """The exponential moving average, free of the bias of its beginning, as TensorBoard draws it.
-
-    Args:
-        values: Shape (n,); what is not finite is passed over.
-        weight: Of the average so far, in [0, 1).
-    """
-    result = np.full(len(values), np.nan)
-    finite = np.isfinite(values)
-    known = values[finite]
-    size = min(_EMA_BLOCK, len(known)) or 1
-    exponents = np.arange(size)
-    # A block at a time: its averages are one product with the triangle of powers, plus what came before.
-    triangle = np.tril((1 - weight) * weight ** np.maximum(exponents[:, None] - exponents, 0))
-    decay = weight ** (exponents + 1.0)
-    averages, state = np.empty(len(known)), 0.0
-    for start in range(0, len(known), size):
-        part = known[start : start + size]
-        averages[start : start + size] = triangle[: len(part), : len(part)] @ part + decay[: len(part)] * state
-        state = float(averages[start + len(part) - 1])
-    result[finite] = averages / (1 - weight ** np.arange(1.0, len(known) + 1))
-    return result
 
 
 def band(curves: Sequence[tuple[Floats, Floats]], low: float | None, high: float | None, bins: int) -> dict[str, Any]:

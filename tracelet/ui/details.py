@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from tracelet.cli._choose import natural
 from tracelet.cli._delivery import delivery_facts
 from tracelet.cli.runs import summary
 from tracelet.cli.show import SeriesSummary
@@ -20,6 +19,7 @@ from tracelet.journal.load import Run
 from tracelet.journal.reader import FILE_TYPES, first_lines
 from tracelet.journal.watch import RunWatch
 from tracelet.ui.follow import FollowedRun
+from tracelet.utils.choosing import natural
 
 CONSOLE: Final = "console/"
 _SHOWN_TYPES: Final = (*FILE_TYPES, MetricType.TEXT, MetricType.TABLE, MetricType.HISTOGRAM)

@@ -1,0 +1,64 @@
+// Images, figures, sound, films, tables, texts, and histograms over time.
+
+import { fileAddress, get } from "./api.js";
+import { card, color, empty, h, replace } from "./dom.js";
+import { moment } from "./format.js";
+import { escaped } from "./chart.js";
+import { plotly } from "./plotly.js";
+
+const KINDS = ["image", "figure", "histogram", "table", "text", "audio", "video"];
+
+export async function mediaTab(body, run, signal) {
+  const shown = run.records.filter(({ type }) => KINDS.includes(type)).sort((a, b) => KINDS.indexOf(a.type) - KINDS.indexOf(b.type));
+  if (!shown.length) return void body.append(empty("No media", "Log an image, a table, a text, or a histogram:", 'run.log_image("samples", array, step)'));
+  const cards = await Promise.all(shown.map(async ({ type, name }) => {
+    const place = h("div");
+    await addPage(place, run, type, name, 0, signal);
+    return card(name, h("span", { class: "soft" }, type), place);
+  }));
+  body.append(...cards);
+}
+
+async function addPage(place, run, type, name, offset, signal) {
+  const { records, total } = await get("records", { run: run.key, type, name, offset }, signal);
+  const rest = offset + records.length;
+  const more = rest < total && h("button", { type: "button", onclick: () => (more.remove(), addPage(place, run, type, name, rest, signal)) }, `Show more: ${total - rest}`);
+  if (type === "histogram") place.append(histograms(records));
+  else if (type === "table") place.append(...records.map((record) => table(record)));
+  else if (type === "text") place.append(...records.map((record) => h("div", { class: "body" }, caption(record), h("pre", { class: "console", tabindex: 0 }, record.value))));
+  else place.append(h("div", { class: "body gallery" }, records.map((record) => medium(run, type, name, record))));
+  if (more) place.append(more);
+}
+
+const caption = (record) => h("div", { class: "soft" }, record.step === null ? moment(record.time_s) : `step ${record.step}`);
+
+function medium(run, type, name, record) {
+  const address = fileAddress(run.key, record.value, true);
+  const label = `${name}, ${record.step === null ? "no step" : `step ${record.step}`}`;
+  const shown = type === "audio" ? h("audio", { src: address, controls: true, preload: "none", "aria-label": label })
+    : type === "video" ? h("video", { src: address, controls: true, preload: "metadata", "aria-label": label })
+    : h("img", { src: address, alt: label, loading: "lazy" });
+  return h("figure", null, shown, h("figcaption", null, record.step === null ? moment(record.time_s) : `step ${record.step}`, " · ", h("a", { href: fileAddress(run.key, record.value), download: true }, "download")));
+}
+
+function table({ value, step }) {
+  return h("div", { class: "scroll" }, h("table", null, h("caption", { class: "soft" }, [step === null ? "" : `step ${step} `, value.total > value.rows.length ? `the first ${value.rows.length} of ${value.total} rows` : ""]),
+    h("thead", null, h("tr", null, value.columns.map((name) => h("th", { scope: "col" }, String(name))))),
+    h("tbody", null, value.rows.map((row) => h("tr", null, row.map((cell) => h("td", { class: "wrap" }, cell)))))));
+}
+
+/** Over time: a column for each record, coloured by how much lies where. */
+function histograms(records) {
+  const place = h("div", { class: "body" }), plot = h("div", { class: "plot" });
+  const ordered = [...records].reverse();
+  const low = Math.min(...ordered.map(({ value }) => value.edges[0])), high = Math.max(...ordered.map(({ value }) => value.edges.at(-1)));
+  const bins = 60, width = (high - low) / bins || 1;
+  const z = Array.from({ length: bins }, () => new Array(ordered.length).fill(0));
+  ordered.forEach(({ value }, column) => value.counts.forEach((count, at) => {
+    const middle = (value.edges[at] + value.edges[at + 1]) / 2;
+    z[Math.min(bins - 1, Math.max(0, Math.floor((middle - low) / width)))][column] += count;
+  }));
+  plotly().then((Plotly) => Plotly.newPlot(plot, [{ type: "heatmap", z, x: ordered.map(({ step }, index) => escaped(step ?? index)), y: z.map((_, at) => low + (at + 0.5) * width), colorscale: "Blues", reversescale: false, showscale: false,
+    hovertemplate: "step %{x}<br>%{y:.4~g}: %{z}<extra></extra>" }], { margin: { l: 48, r: 12, t: 6, b: 34 }, height: 240, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: color("--soft"), size: 11 }, xaxis: { type: "category", title: { text: "step" } } }, { displayModeBar: false }));
+  return replace(place, plot);
+}
