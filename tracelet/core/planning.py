@@ -62,7 +62,7 @@ def plan_run(path: Path, backend: str, settings: TraceletSettings) -> list[Plann
     found: dict[tuple[ChangeKind, str], PlannedChange] = {}
     steps = orchestrator.steps(backend)
     foreseen = Foreseen(RunDirectory.open(path), steps)
-    for record, count in _grouped(foreseen) if steps else _examples(run):
+    for record, count in _grouped(foreseen) if steps or run.has_ranks else _examples(run):
         for change in plugin.plan(record):
             _add(found, record.name, change, count)
     for name, change, count in foreseen.changes():

@@ -88,7 +88,8 @@ def verify_run(path: Path, backend: str, settings: TraceletSettings, *, repair: 
     managed = plugins.load(backend)
     with _connected(run, managed) as on_worker:
         steps = orchestrator.steps(backend)
-        recorded = _Foreseen(Foreseen(run, steps)) if steps else _Recorded(Run(path))
+        logged = Run(path)
+        recorded = _Foreseen(Foreseen(run, steps)) if steps or logged.has_ranks else _Recorded(logged)
         check = _Check(recorded, managed, on_worker)
         return [check.series(name, kind, repair) for name, kind in check.all_series()]
 

@@ -284,6 +284,11 @@ class Run:
         """
         return spread(self, name)
 
+    @property
+    def has_ranks(self) -> bool:
+        """Whether another process than the first rank has recorded something."""
+        return any(writer.rank for writer in self._writers)
+
     @functools.cached_property
     def ranks(self) -> list[RankState]:
         """How each process stands that has a rank, and which of them is behind; rank 0 alone of a run of one."""

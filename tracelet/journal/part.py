@@ -146,7 +146,7 @@ class WriterPart:
     def last_s(self) -> float:
         """When it wrote its last record: Unix time in seconds."""
         times_s = [self.born_ns / 1e9, *(record.timestamp or 0.0 for record in self.records[-1:])]
-        return max(times_s + (self.tail()["time_ns"][-1:] / 1e9).tolist())
+        return float(max(times_s + (self.tail()["time_ns"][-1:] / 1e9).tolist()))
 
     def latest(self) -> dict[str, tuple[float, int, float]]:
         """Time, step and value of the last point of each metric that was logged lately."""
