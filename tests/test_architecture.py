@@ -47,6 +47,7 @@ LAYERS = [
         "tracelet.core.arguments",
         "tracelet.core.resuming",
         "tracelet.core.active",
+        "tracelet.models",
         "tracelet",
     },
     {"tracelet_lightning", "tracelet_hf", "tracelet_keras", "tracelet.frameworks", "tracelet.cli", "tracelet.ui"},
@@ -63,7 +64,7 @@ OPTIONAL = {
     "keras": "tracelet_keras",
     **dict.fromkeys(["jax", "flax", "optax"], "tracelet.frameworks._jax"),
     **dict.fromkeys(["starlette", "uvicorn", "plotly", "tsdownsample"], "tracelet.ui"),
-    **dict.fromkeys(["mlflow", "wandb", "clearml", "neptune", "docker", "git", "psutil"]),
+    **dict.fromkeys(["mlflow", "wandb", "clearml", "neptune", "docker", "git", "psutil", "peft", "safetensors"]),
     **dict.fromkeys(["pynvml", "matplotlib", "pandas", "PIL", "pyarrow"]),
 }
 

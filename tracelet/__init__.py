@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tracelet.journal.artifacts import Artifact
     from tracelet.journal.load import Run, load_run
     from tracelet.journal.status import RunStatus
+    from tracelet.models.saving import load_model
     from tracelet.settings import TraceletSettings
 
 __version__ = "0.1.0"
@@ -52,6 +53,7 @@ _HOMES: Final = {
     "RunStatus": "tracelet.journal.status",
     "TraceletSettings": "tracelet.settings",
     "get_active_experiment": "tracelet.core.active",
+    "load_model": "tracelet.models.saving",
     "load_run": "tracelet.journal.load",
     "shared_experiment": "tracelet.core.ranks",
     "start_logging": "tracelet.core.active",
@@ -75,6 +77,7 @@ __all__ = [
     "RunStatus",
     "TraceletSettings",
     "get_active_experiment",
+    "load_model",
     "load_run",
     "shared_experiment",
     "start_logging",

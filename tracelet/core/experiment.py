@@ -40,6 +40,7 @@ from tracelet.journal.format import IDENTITY_FILE
 from tracelet.journal.status import RunStatus
 from tracelet.journal.summary import write_summary
 from tracelet.journal.writer import JournalWriter, WriterRole
+from tracelet.models.recorder import ModelRecorder
 from tracelet.utils.git import head_commit
 from tracelet.utils.interrupt import keep_interrupted
 
@@ -54,7 +55,7 @@ _FINAL: Final = (RunStatus.FINISHED.value, RunStatus.FAILED.value)
 
 
 @final
-class Experiment(Recorder, Resumable):
+class Experiment(Recorder, Resumable, ModelRecorder):
     """Records one run.
 
     ```python

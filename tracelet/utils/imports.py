@@ -38,6 +38,7 @@ _EXTRAS = {
     "psutil": "system",
     "pyarrow": "parquet",
     "pynvml": "gpu",
+    "safetensors": "models",
     "starlette": "ui",
     "transformers": "hf",
     "tsdownsample": "ui",
