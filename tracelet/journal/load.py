@@ -38,7 +38,7 @@ from tracelet.journal.format import IDENTITY_FILE, log_name, writer_of_log, writ
 from tracelet.journal.live import still_holds
 from tracelet.journal.part import SCALARS, UNKNOWN, WriterPart, keep_later
 from tracelet.journal.reader import Damage
-from tracelet.journal.spread import RankState, Spread, rank_states, spread
+from tracelet.journal.spread import Ranked
 from tracelet.journal.status import RunStatus, tell_status
 from tracelet.journal.summary import RunSummary
 from tracelet.utils.text import did_you_mean
@@ -75,7 +75,7 @@ class Series:
 
 
 @final
-class Run:
+class Run(Ranked):
     """A recorded run. See the module docstring for what is read when."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -272,31 +272,6 @@ class Run:
         found = {number: _joined(name, parts[number]) for number in sorted(parts)}
         return {number: series for number, series in found.items() if len(series)}
 
-    def ranks_of(self, name: str) -> list[int]:
-        """The ranks of the processes that have recorded a metric, ascending."""
-        return sorted({writer.rank for writer in self._writers if writer.has(name)})
-
-    def spread(self, name: str) -> Spread:
-        """How a metric spreads over the ranks at each step: the smallest value, the mean, the largest.
-
-        Raises:
-            KeyError: As `series`.
-        """
-        return spread(self, name)
-
-    @property
-    def has_ranks(self) -> bool:
-        """Whether another process than the first rank has recorded something."""
-        return any(writer.rank for writer in self._writers)
-
-    @functools.cached_property
-    def ranks(self) -> list[RankState]:
-        """How each process stands that has a rank, and which of them is behind; rank 0 alone of a run of one."""
-        writers: dict[int, list[WriterPart]] = defaultdict(list)
-        for writer in self._writers:
-            writers[writer.rank].append(writer)
-        return rank_states(self, writers)
-
     def latest(self) -> dict[str, tuple[int, float]]:
         """The last step and value of the series that were logged lately: quick, also in a run of millions of points.
 
@@ -373,10 +348,6 @@ class Run:
             segments.setdefault(found[0], []).append(found[1])
         writers = (WriterPart(self.path, writer, indices, self.damage) for writer, indices in segments.items())
         return sorted(writers, key=lambda writer: (writer.attempt, writer.born_ns))
-
-    def _first_rank(self, name: str) -> int:
-        """Whose points of a series are the main line."""
-        return min((writer.rank for writer in self._writers if writer.has(name)), default=0)
 
     def _writers_of(self, name: str, rank: int | None) -> list[WriterPart]:
         if self._kinds.get(name, set()).isdisjoint(SCALARS) and not name.startswith(UNKNOWN):

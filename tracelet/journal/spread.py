@@ -6,9 +6,12 @@ ranks of a million points take half a second and 100 MB.
 
 from __future__ import annotations
 
+import functools
+from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from tracelet.core.records import MetricType
 from tracelet.journal.status import RunStatus
@@ -72,7 +75,45 @@ class RankState:
     late_s: float | None
 
 
-_STEPS = 1000  # What is looked at for the times.
+class Ranked(ABC):
+    """What `Run` says of ranks."""
+
+    @property
+    @abstractmethod
+    def _writers(self) -> list[WriterPart]:
+        """All writers of the run, the oldest first."""
+
+    def ranks_of(self, name: str) -> list[int]:
+        """The ranks of the processes that have recorded a metric, ascending."""
+        return sorted({writer.rank for writer in self._writers if writer.has(name)})
+
+    def spread(self, name: str) -> Spread:
+        """How a metric spreads over the ranks at each step: the smallest value, the mean, the largest.
+
+        Raises:
+            KeyError: As `series`.
+        """
+        return spread(cast("Run", self), name)
+
+    @property
+    def has_ranks(self) -> bool:
+        """Whether another process than the first rank has recorded something."""
+        return any(writer.rank for writer in self._writers)
+
+    @functools.cached_property
+    def ranks(self) -> list[RankState]:
+        """How each process stands that has a rank, and which of them is behind; rank 0 alone of a run of one."""
+        writers: dict[int, list[WriterPart]] = defaultdict(list)
+        for writer in self._writers:
+            writers[writer.rank].append(writer)
+        return rank_states(cast("Run", self), writers)
+
+    def _first_rank(self, name: str) -> int:
+        """Whose points of a series are the main line."""
+        return min((writer.rank for writer in self._writers if writer.has(name)), default=0)
+
+
+_STEPS: Final = 1000  # What is looked at for the times.
 
 
 def spread(run: Run, name: str) -> Spread:
