@@ -9,9 +9,9 @@ import pytest
 
 import tracelet
 from tracelet import MetricData, MetricType, RunStatus
-from tracelet.cli._curves import curve_of
 from tracelet.core.records import REWIND_NAME, SEGMENT_NAME
 from tracelet.journal import writer
+from tracelet.journal.curves import curve_of
 
 
 def record(*parts: tuple[int, int], marks: str = REWIND_NAME) -> tracelet.Run:

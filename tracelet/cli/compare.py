@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tracelet.cli._choose import matching, natural
 from tracelet.cli._options import DirOption, JsonOption, ProjectOption, open_run
 from tracelet.cli._render import (
     Column,
@@ -30,6 +29,7 @@ from tracelet.cli.show import SeriesSummary
 from tracelet.core.records import MetricType
 from tracelet.errors import UsageError
 from tracelet.journal.load import Run
+from tracelet.utils.choosing import matching, natural
 
 _STATISTICS: Final = ("last", "min", "max")
 _NAME_WIDTH: Final = 24

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import enum
+import functools
 import math
 import os
 import sys
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO, final
 
 import typer
 
-from tracelet.cli._choose import matching
 from tracelet.cli._files import replaced
 from tracelet.cli._options import DirOption, ProjectOption, RunArgument, open_run
 from tracelet.cli._render import clean, json_text, plural, strict
@@ -25,8 +25,9 @@ from tracelet.cli.runs import summary
 from tracelet.cli.show import record_facts
 from tracelet.core.records import MetricData, MetricType
 from tracelet.errors import UsageError
-from tracelet.journal.load import Run
+from tracelet.journal.load import Run, Series
 from tracelet.journal.reader import FILE_TYPES
+from tracelet.utils.choosing import matching
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,6 +58,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write.  [default: standard output]")
     ] = None,
+    ranks: Annotated[bool, typer.Option("--ranks", help="All ranks, with a column for the rank.")] = False,
     dir: DirOption = None,
     project: ProjectOption = None,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
@@ -67,14 +69,17 @@ def export(
     texts and other records, too.
     """
     chosen = _format(form, output, json=json)
+    if ranks and chosen is Format.JSON:
+        raise typer.BadParameter("it goes with csv and parquet", param_hint="--ranks")
     found = open_run(run, dir, project)
     names = matching(found.names(), metrics) if metrics else found.names()
     if chosen is Format.PARQUET:
         if output is None:
             raise UsageError("a Parquet file needs a name: -o FILE.parquet")
-        _write_parquet(found, names, output)
+        _write_parquet(found, names, output, ranks=ranks)
     else:
-        write = _write_csv if chosen is Format.CSV else _write_json
+        is_csv = chosen is Format.CSV
+        write = functools.partial(_write_csv, ranks=ranks) if is_csv else _write_json
         _write_text(output, lambda file: write(found, names, file))
     if output is not None and sys.stderr.isatty():
         typer.echo(f"{plural(len(names), 'metric')} in {clean(output)}", err=True)
@@ -107,21 +112,28 @@ def _chunks(*columns: NDArray[Any]) -> Iterator[tuple[list[Any], ...]]:
         yield tuple(column[start : start + _CHUNK].tolist() for column in columns)
 
 
+def _series(run: Run, names: Sequence[str], *, ranks: bool) -> Iterator[tuple[str, int, Series]]:
+    """Name, rank and points: the main lines, or all ranks."""
+    for name in names:
+        for rank in run.ranks_of(name) if ranks else [None]:
+            yield name, rank or 0, run.series(name, rank)
+
+
 # -- CSV ---------------------------------------------------------------------------------------------------------------
 
 
-def _write_csv(run: Run, names: Sequence[str], file: TextIO) -> None:
+def _write_csv(run: Run, names: Sequence[str], file: TextIO, *, ranks: bool) -> None:
     plain = csv.writer(file, lineterminator="\n")
     quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    plain.writerow(_COLUMNS)
+    plain.writerow((*_COLUMNS, "rank") if ranks else _COLUMNS)
     on_terminal = file.isatty()
-    for name in names:
+    for name, rank, series in _series(run, names, ranks=ranks):
         shown = cell(clean(name) if on_terminal else name)
         writer = quoted if "\r" in shown else plain  # Of itself, `csv` puts no quotes around a `\r`.
-        series = run.series(name)
         for steps, values, times_s in _chunks(series.steps, series.values, series.times_s):
             numbers = [value if math.isfinite(value) else strict(value) for value in values]
-            writer.writerows(zip([shown] * len(steps), steps, numbers, times_s, strict=True))
+            more = [[rank] * len(steps)] if ranks else []
+            writer.writerows(zip([shown] * len(steps), steps, numbers, times_s, *more, strict=True))
 
 
 def cell(name: str) -> str:
@@ -157,7 +169,7 @@ def _write_json(run: Run, names: Sequence[str], file: TextIO) -> None:
 def _record_facts(record: MetricData, root: Path) -> dict[str, Any]:
     """A record; a file by its path relative to the run directory."""
     facts = record_facts(record)
-    if record.type in FILE_TYPES:
+    if record.type in FILE_TYPES and not is_reference(record.value, record.metadata):
         facts["value"] = os.path.relpath(record.value, os.path.abspath(root))
     return facts | {"time_s": record.timestamp, "metadata": record.metadata}
 
@@ -165,17 +177,18 @@ def _record_facts(record: MetricData, root: Path) -> dict[str, Any]:
 # -- Parquet -----------------------------------------------------------------------------------------------------------
 
 
-def _write_parquet(run: Run, names: Sequence[str], output: Path) -> None:
+def _write_parquet(run: Run, names: Sequence[str], output: Path, *, ranks: bool) -> None:
     from tracelet.utils.imports import require
 
     arrow = require("pyarrow", "`tracelet export --format parquet`", extra="parquet")
     parquet = require("pyarrow.parquet", "`tracelet export --format parquet`", extra="parquet")
     types = (arrow.string(), arrow.int64(), arrow.float64(), arrow.float64())
-    schema = arrow.schema(list(zip(_COLUMNS, types, strict=True)))
+    fields = [*zip(_COLUMNS, types, strict=True), *([("rank", arrow.int64())] if ranks else [])]
+    schema = arrow.schema(fields)
     with replaced(output) as temporary, parquet.ParquetWriter(os.fspath(temporary), schema) as writer:
-        for name in names:
-            series = run.series(name)
+        for name, rank, series in _series(run, names, ranks=ranks):
             text = name.encode("utf-8", "backslashreplace").decode("utf-8")
             repeated = arrow.repeat(arrow.scalar(text), len(series))
-            columns = (arrow.array(column) for column in (series.steps, series.values, series.times_s))
+            columns = [arrow.array(column) for column in (series.steps, series.values, series.times_s)]
+            columns += [arrow.repeat(arrow.scalar(rank, arrow.int64()), len(series))] if ranks else []
             writer.write_table(arrow.table([repeated, *columns], schema=schema))

@@ -11,14 +11,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tracelet.cli._choose import main_metrics, matching
-from tracelet.cli._curves import Curve, curve_of, nice_ticks, thinned
 from tracelet.cli._files import replaced
 from tracelet.cli._options import DirOption, JsonOption, ProjectOption, RunArgument, open_run
 from tracelet.cli._render import clean, clip, number, plural, print_json, stdout
 from tracelet.core.records import MetricType
 from tracelet.errors import UsageError
+from tracelet.journal.curves import Curve, curve_of, thinned
 from tracelet.journal.load import Run
+from tracelet.utils.choosing import main_metrics, matching
 
 if TYPE_CHECKING:
     import numpy as np
@@ -229,3 +229,18 @@ def _save(charts: Mapping[str, Sequence[Curve]], path: Path) -> None:
             axes.legend()
         with replaced(path) as temporary:
             figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
+
+
+def nice_ticks(low: float, high: float, count: int) -> list[float]:
+    """Round numbers from `low` to `high`, about `count` of them; the two ends where there are none."""
+    import numpy as np
+
+    span = high - low
+    if not 1e-300 < span < np.inf:
+        return [low, high] if low < high else [low]
+    raw = span / count
+    size = 10.0 ** np.floor(np.log10(raw))
+    step = size * next((factor for factor in (1, 2, 5) if raw <= factor * size), 10)
+    first, last = np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9)
+    ticks = [float(index * step) for index in np.arange(first, last + 1)] if last - first < 10 * count else []
+    return ticks if len(ticks) > 1 else [low, high]

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final
 import typer
 from rich.text import Text
 
-from tracelet.cli._choose import main_metrics
 from tracelet.cli._options import DirOption, JsonOption, ProjectOption, runs_directory
 from tracelet.cli._render import (
     Column,
@@ -30,6 +29,7 @@ from tracelet.cli._render import (
 )
 from tracelet.cli.filters import Key, Row, parse_condition, parse_sort, sort_place
 from tracelet.journal.load import Run, list_runs
+from tracelet.utils.choosing import main_metrics
 
 _SHOWN_METRICS: Final = 3
 

@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tracelet.cli._choose import natural
 from tracelet.cli._delivery import delivery_facts
 from tracelet.cli._options import DirOption, JsonOption, ProjectOption, RunArgument, open_run
 from tracelet.cli._render import (
@@ -34,13 +33,15 @@ from tracelet.cli._render import (
     stdout,
     texts,
 )
+from tracelet.cli.ranks import print_ranks
 from tracelet.cli.runs import summary
-from tracelet.core.records import MetricData, MetricType
+from tracelet.core.records import MetricData, MetricType, is_reference
 from tracelet.delivery.report import DeliveryStatus, known_backends
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.load import Run, Series
 from tracelet.journal.reader import FILE_TYPES
 from tracelet.journal.watch import RunWatch
+from tracelet.utils.choosing import natural
 
 _SPARK_WIDTH: Final = 12
 _SHOWN: Final = 20  # Lines of a section.
@@ -108,6 +109,8 @@ def show(
     _print_params(console, "Environment", found, surroundings, limit)
     _print_series(console, "Metrics", found, found.names(MetricType.SCALAR), limit)
     _print_series(console, "System", found, found.names(MetricType.SYSTEM), limit)
+    if found.has_ranks:
+        print_ranks(console, found)
     _print_texts(console, found, limit)
     _print_console(console, found, None if everything else _CONSOLE_LINES)
     _print_files(console, found, limit)
@@ -132,6 +135,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "texts": text_records,
         "files": files,
         "others": [{name: fact for name, fact in other.items() if name != "value"} for other in others],
+        "ranks": [asdict(state) | {"status": state.status.value} for state in run.ranks],
         "delivery": {status.backend: delivery_facts(status) for status in _deliveries(run)},
         "lost": run.lost,
         "damage": asdict(run.damage),
@@ -275,8 +279,10 @@ def _file_cell(kind: str, records: list[MetricData], root: Path, width: int) -> 
     last = records[-1]
     count = kind if len(records) == 1 else plural(len(records), kind)
     step = "" if last.iteration is None else f", {'last ' if len(records) > 1 else ''}step {last.iteration}"
-    is_gone = last.type in FILE_TYPES and not os.path.exists(last.value)
-    place = f"  {os.path.relpath(last.value, os.path.abspath(root))}" if last.type in FILE_TYPES else ""
+    is_file = last.type in FILE_TYPES and not is_reference(last.value, last.metadata)
+    is_gone = is_file and not os.path.exists(last.value)
+    place = os.path.relpath(last.value, os.path.abspath(root)) if is_file else last.value
+    place = f"  {place}" if last.type in FILE_TYPES else ""
     return Text(f"{count}{step}") + Text(", the file is gone" if is_gone else "", "yellow") + clip(place, width)
 
 

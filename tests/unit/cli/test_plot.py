@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tracelet.cli._curves import Curve, nice_ticks, thinned
+from tracelet.cli.plot import nice_ticks
+from tracelet.journal.curves import Curve, thinned
 
 
 def test_the_main_metrics_are_drawn_within_80_columns(demo, tracelet):

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from tracelet.cli._choose import main_metrics
 from tracelet.cli._render import ago, clean, clip, duration, number, signed, sparkline, strict
+from tracelet.utils.choosing import main_metrics
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
-"""Series as curves: what is on the x-axis, and few enough points to draw. On the main thread."""
+"""Series as curves: what is on the x-axis, few enough points to draw, smoothed. Pure functions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
-from tracelet.cli._choose import matching
 from tracelet.journal.load import Run
+from tracelet.utils.choosing import matching
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 STEP = "step"
 TIME = "time"
+
+_EMA_BLOCK: Final = 256
 
 
 @final
@@ -101,16 +103,27 @@ def thinned(curve: Curve, bins: int) -> tuple[NDArray[np.float64], NDArray[np.fl
     return x[kept], y[kept]
 
 
-def nice_ticks(low: float, high: float, count: int) -> list[float]:
-    """Round numbers from `low` to `high`, about `count` of them; the two ends where there are none."""
+def smoothed(values: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
+    """The exponential moving average, free of the bias of its beginning, as TensorBoard draws it.
+
+    Args:
+        values: Shape (n,); what is not finite is passed over.
+        weight: Of the average so far, in [0, 1).
+    """
     import numpy as np
 
-    span = high - low
-    if not 1e-300 < span < np.inf:
-        return [low, high] if low < high else [low]
-    raw = span / count
-    size = 10.0 ** np.floor(np.log10(raw))
-    step = size * next((factor for factor in (1, 2, 5) if raw <= factor * size), 10)
-    first, last = np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9)
-    ticks = [float(index * step) for index in np.arange(first, last + 1)] if last - first < 10 * count else []
-    return ticks if len(ticks) > 1 else [low, high]
+    result = np.full(len(values), np.nan)
+    finite = np.isfinite(values)
+    known = values[finite]
+    size = min(_EMA_BLOCK, len(known)) or 1
+    exponents = np.arange(size)
+    # A block at a time: its averages are one product with the triangle of powers, plus what came before.
+    triangle = np.tril((1 - weight) * weight ** np.maximum(exponents[:, None] - exponents, 0))
+    decay = weight ** (exponents + 1.0)
+    averages, state = np.empty(len(known)), 0.0
+    for start in range(0, len(known), size):
+        part = known[start : start + size]
+        averages[start : start + size] = triangle[: len(part), : len(part)] @ part + decay[: len(part)] * state
+        state = float(averages[start + len(part) - 1])
+    result[finite] = averages / (1 - weight ** np.arange(1.0, len(known) + 1))
+    return result
