@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["docs/index.md", "docs/concepts.md", "docs/processors.md", "docs/redaction.md"]
+PAGES = ["docs/index.md", "docs/concepts.md", "docs/processors.md", "docs/redaction.md", "docs/models.md"]
 
 _FENCE = re.compile(r"^( *)```python\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
