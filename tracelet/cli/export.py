@@ -23,7 +23,7 @@ from tracelet.cli._options import DirOption, ProjectOption, RunArgument, open_ru
 from tracelet.cli._render import clean, json_text, plural, strict
 from tracelet.cli.runs import summary
 from tracelet.cli.show import record_facts
-from tracelet.core.records import MetricData, MetricType
+from tracelet.core.records import MetricData, MetricType, is_reference
 from tracelet.errors import UsageError
 from tracelet.journal.load import Run, Series
 from tracelet.journal.reader import FILE_TYPES

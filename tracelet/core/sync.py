@@ -20,6 +20,7 @@ from tracelet.delivery.report import DeliveryReport, DeliveryStatus
 from tracelet.delivery.worker import DRAIN_ATTEMPTS
 from tracelet.errors import PluginContractError, UsageError
 from tracelet.journal.directory import RunDirectory, delivery_directory
+from tracelet.journal.manifests import Finisher
 from tracelet.journal.watch import RunWatch
 from tracelet.settings import TraceletSettings
 
@@ -69,6 +70,8 @@ def sync_run(
         workers = orchestrator.request_stop(limit_s, lambda: RunWatch(run).look(), attempts)
         wait_for_workers(workers, run.identity.run_id, limit_s, settings.show_progress)
     end = watch.look()
+    if end is not None:  # While a run is going on it hashes its artifacts itself.
+        Finisher(path).finish_all()
     return {name: DeliveryStatus.of(run, name, end) for name in backends}
 
 
