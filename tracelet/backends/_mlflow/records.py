@@ -29,6 +29,7 @@ from tracelet.core.records import (
     DEFINE_PREFIX,
     DESCRIPTION_NAME,
     GIT_COMMIT_NAME,
+    REWIND_NAME,
     STATUS_NAME,
     TAG_PREFIX,
     MetricData,
@@ -48,16 +49,17 @@ def _number(record: MetricData) -> Point | Mapped:
     name, value, step = record.name, record.value, record.iteration
     key = KEYS.escape(name)
     point = Point(key, value, time_ms_of(record), step or 0)
-    if key == name and step is not None and not math.isinf(value):
+    if key == name and step is not None and not math.isinf(value) and name != REWIND_NAME:
         return point
     marks, changes = renamed(name, key)
+    tags = {"tracelet.rewound_to": f"{value:.0f}"} if name == REWIND_NAME else {}
     if math.isinf(value):
         marks[mark("tracelet.infinite.", name)] = f"{MAX_FLOAT!r} and its negative stand for the infinities"
         point = point._replace(value=math.copysign(MAX_FLOAT, value))
         changes.append(Change(ChangeKind.CHANGED, "MLflow has no infinity", repr(point.value)))
     if step is None:
         changes.append(Change(ChangeKind.CHANGED, "a point of MLflow has a step", "step 0"))
-    return Mapped(point, marks=marks, changes=tuple(changes))
+    return Mapped(point, tags=tags, marks=marks, changes=tuple(changes))
 
 
 def _param(record: MetricData) -> Mapped:
