@@ -199,7 +199,7 @@ class LoggerBase(Place, MediaHelpers):
     # -- what the callback calls ---------------------------------------------------------------------------------------
 
     def resume(self, saved: Mapping[str, Any]) -> None:
-        """Go on with the run of a checkpoint; `saved` is what `recording.identity` was."""
+        """Go on with the run of a checkpoint; `saved` is its `resume_state()`."""
         before = self._latest.run_id
         self.recording.resume(saved)
         if self._latest.run_id != before:

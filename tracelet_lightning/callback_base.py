@@ -126,9 +126,9 @@ class CallbackBase(TrainingHooks):
         Raises:
             UsageError: `status` is neither.
         """
-        for logger in self._loggers or [self._own]:
-            if logger is not None:
-                logger.stop(status)
+        own = [] if self._own is None else [self._own]
+        for logger in self._loggers or own:
+            logger.stop(status)
 
     # -- Fabric --------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ Guarantee: as that of `tracelet.core.keeping`. A checkpoint is kept once; one th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, final
@@ -52,7 +53,8 @@ class Checkpoints:
             raise UsageError(f"log_model is one of {', '.join(map(repr, LOG_MODEL))}, not {log_model!r}")
         self._log_model = log_model
         self._models = KeptModels()
-        self._steps: dict[str, int] = {}  # By path: how many steps of the optimizer had been made.
+        # By the callback's key and the path: how many steps of the optimizer had been made as it was written.
+        self._saved: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._callbacks: dict[str, Any] = {}  # Weak proxies, by the key that no two in a trainer share.
 
     def __getstate__(self) -> dict[str, Any]:
@@ -74,7 +76,7 @@ class Checkpoints:
         """
         if self._log_model is not False:
             self._callbacks[callback.state_key] = callback
-            self._steps[_newest(callback)] = getattr(callback, "_last_global_step_saved", 0)
+            self._saved[callback.state_key][_newest(callback)] = getattr(callback, "_last_global_step_saved", 0)
         if self._log_model in ("all", "best", "last"):
             self._keep_new(experiment, callback)
             self._models.let_go(experiment)
@@ -93,7 +95,8 @@ class Checkpoints:
         self._models.let_go(experiment)
 
     def _keep_new(self, experiment: Experiment, callback: Any) -> None:
-        for checkpoint in _checkpoints_of(callback):
+        steps = self._saved[callback.state_key]
+        for checkpoint in _checkpoints_of(callback, steps):
             path = os.fspath(checkpoint.path)
             wanted = self._log_model in (True, "all", *checkpoint.aliases) or (
                 self._log_model == "last" and "latest" in checkpoint.aliases
@@ -103,29 +106,26 @@ class Checkpoints:
             name = self._name(checkpoint.path)
             self._models.keep(
                 experiment, name, checkpoint.path,
-                step=self._steps.get(path), aliases=checkpoint.aliases, metadata=checkpoint.metadata,
+                step=steps.get(path), aliases=checkpoint.aliases, metadata=checkpoint.metadata,
             )  # fmt: skip
             if self._log_model in ("best", "last"):  # Of this callback's; those of another one stay.
-                beside = {
-                    n for n, source in self._models.sources.items() if Path(source).parent == checkpoint.path.parent
-                }
+                beside = {n for n, source in self._models.sources.items() if source.parent == checkpoint.path.parent}
                 self._models.drop(experiment, beside - {name})
 
     def _name(self, path: Path) -> str:
         """`model/` and the file's name; where another file has taken that, with its directory's."""
         name = f"model/{path.stem}"
-        taken = self._models.sources.get(name, os.fspath(path))
-        return name if taken == os.fspath(path) else f"model/{path.parent.name}/{path.stem}"
+        return name if self._models.sources.get(name, path) == path else f"model/{path.parent.name}/{path.stem}"
 
 
-def _checkpoints_of(callback: Any) -> Iterator[Checkpoint]:
-    """Those that a callback has now, the oldest first; of one that is no `ModelCheckpoint`, what it tells of them."""
+def _checkpoints_of(callback: Any, saved: Iterable[str]) -> Iterator[Checkpoint]:
+    """Those that a callback has now, the oldest first: of those it `saved`, and those it took over as it resumed."""
     best, last = (str(getattr(callback, attribute, "")) for attribute in ("best_model_path", "last_model_path"))
     newest = _newest(callback)
     scores = dict(getattr(callback, "best_k_models", {}))
     monitor = getattr(callback, "monitor", None)
     # A link, as of `save_last="link"`, is another name of a checkpoint that is in the list.
-    there = [path for path in {*scores, best, last, newest} if os.path.exists(path) and not os.path.islink(path)]
+    there = [path for path in {*saved, *scores, best, last} if os.path.exists(path) and not os.path.islink(path)]
     for path in sorted(there, key=lambda path: os.stat(path).st_mtime_ns):
         aliases = {"latest": path == newest, "last": path == last, "best": path == best}
         score = {"score": float(scores[path])} if path in scores else {}

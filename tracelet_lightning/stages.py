@@ -155,7 +155,7 @@ class StageHooks(Guarded):
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Put the identity of the run into the checkpoint."""
         if self._loggers and trainer.is_global_zero:
-            checkpoint[_KEY] = {"runs": [logger.recording.identity for logger in self._loggers]}
+            checkpoint[_KEY] = {"runs": [logger.recording.latest.resume_state() for logger in self._loggers]}
         if not self._has_saved:
             self._progress.throughput.step_ended()
         self._has_saved = True

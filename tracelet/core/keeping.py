@@ -1,8 +1,8 @@
-"""Models that a framework saves, and deletes again, kept with the run: what all adapters have in common.
+"""Models that a framework saves, and deletes again, kept with the run: what adapters have in common.
 
 Called on the training thread of the first rank. The guarantee: the user's files are linked or copied, never changed or
-deleted. What an adapter drops, the run lets go as soon as every backend has it: a link would keep the disk full. The
-record of it stays, and a text (`PRUNED`) names it.
+deleted. What an adapter drops, and a version whose file was written anew, the run lets go as soon as every backend has
+it: a link would keep the disk full. The record of it stays, and a text (`PRUNED`) names it, as `model/last:v3`.
 """
 
 from __future__ import annotations
@@ -10,82 +10,97 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
 from tracelet.core.experiment import Experiment
-from tracelet.core.records import MetricData, MetricType
 from tracelet.delivery.marks import JournalMark
+from tracelet.journal.artifacts import Artifact
 from tracelet.journal.load import Run
-from tracelet.utils.names import safe_directory_name
+from tracelet.journal.manifests import version_directory
 
 PRUNED: Final = "model/pruned"
-"""The text of each artifact that the run has let go."""
+"""The text of each version of an artifact that the run has let go."""
 
-_SOURCE: Final = "source"  # In an artifact's metadata: what it is a copy of.
+_SOURCE: Final = "source"  # In an artifact's metadata: which file it is, and which writing of it.
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The newest version of an artifact."""
+
+    version: str
+    path: Path | None
+    source: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> _Kept:
+        """What there is to know of it."""
+        return cls(f"{artifact.name}:{artifact.version}", artifact.path, artifact.metadata[_SOURCE])
 
 
 @final
 class KeptModels:
     """See the module docstring."""
 
-    def __init__(self, kept: Mapping[str, str] | None = None) -> None:
-        """Begin; `kept` are those of an earlier attempt: the artifacts that the framework still has, and where."""
-        self.sources: dict[str, str] = dict(kept or {})
-        """The artifacts that the framework still has, and where."""
-        self._written_ns: dict[str, int] = {}  # By source: which writing of it has been kept.
-        self._dropped: dict[str, JournalMark] = {}  # Artifacts that are to go, once all backends are past the mark.
+    def __init__(self) -> None:
+        """Make one that keeps nothing yet."""
+        self._kept: dict[str, _Kept] = {}  # By the artifact's name.
+        self._dropped: dict[Path, JournalMark] = {}  # Files that are to go, once all backends are past the mark.
 
     @classmethod
     def of_run(cls, run_dir: Path) -> KeptModels:
-        """Those that a run has kept and not dropped.
+        """Those that a run has kept so far and not let go.
 
         Raises:
             CorruptJournalError: The run can't be read.
         """
         models = cls()
-        for record in Run(run_dir).records(MetricType.ARTIFACT, MetricType.TEXT):
-            source = (record.metadata or {}).get(_SOURCE)
-            if record.name == PRUNED:
-                models.sources.pop(record.value, None)
-            elif source is not None:
-                models.sources[record.name] = source["path"]
-                models._written_ns[source["path"]] = source["mtime_ns"]
+        for artifact in Run(run_dir).artifacts():
+            if _SOURCE in artifact.metadata and artifact.is_kept:
+                models._kept[artifact.name] = _Kept.of(artifact)
         return models
 
+    @property
+    def sources(self) -> dict[str, Path]:
+        """Where the framework has what is kept, by the artifact's name."""
+        return {name: Path(kept.source["path"]) for name, kept in self._kept.items()}
+
     def has(self, source: Path) -> bool:
-        """Whether it is kept as it is now."""
-        return self._written_ns.get(os.fspath(source)) == os.stat(source).st_mtime_ns
+        """Whether a file or directory is kept as it is now."""
+        return any(kept.source == _identity(source) for kept in self._kept.values())
 
     def keep(
         self, experiment: Experiment, name: str, source: Path, *, step: int | None, aliases: Sequence[str],
         metadata: Mapping[str, Any],
     ) -> None:  # fmt: skip
-        """Keep a file or directory as an artifact."""
-        path, mtime_ns = os.fspath(source), os.stat(source).st_mtime_ns
-        origin = {"path": path, "mtime_ns": mtime_ns}
-        facts = {"type": "model", "aliases": list(aliases), _SOURCE: origin, **metadata}
-        experiment.emit_metric(MetricData(name, path, MetricType.ARTIFACT, step, metadata=facts))
-        self.sources[name], self._written_ns[path] = path, mtime_ns
-        self._dropped.pop(name, None)  # A second training has made it once more.
+        """Keep a file or directory as the next version of an artifact."""
+        facts = {**metadata, _SOURCE: _identity(source)}
+        artifact = experiment.log_artifact(source, name, "model", aliases=aliases, metadata=facts, iteration=step)
+        self.drop(experiment, [name] if name in self._kept else [])
+        self._kept[name] = _Kept.of(artifact)
 
     def drop(self, experiment: Experiment, names: Iterable[str]) -> None:
         """Have artifacts go, as soon as every backend has got them."""
         for name in sorted(names):
-            del self.sources[name]
-            experiment.log_text(PRUNED, name)
-            self._dropped[name] = JournalMark.now(experiment.run_dir)
+            kept = self._kept.pop(name)
+            experiment.log_text(PRUNED, kept.version)
+            if kept.path is not None:
+                self._dropped[kept.path] = JournalMark.now(experiment.run_dir)
 
     def let_go(self, experiment: Experiment) -> None:
         """Drop what the framework has deleted, and delete what was dropped and every backend has got."""
         self.drop(experiment, {name for name, source in self.sources.items() if not os.path.exists(source)})
         backends = experiment.status()["backends"] if self._dropped else ()
-        for name, mark in list(self._dropped.items()):
+        for path, mark in list(self._dropped.items()):
             if all(mark.is_passed_by(experiment.run_dir, backend) for backend in backends):
-                del self._dropped[name]
-                shutil.rmtree(place(experiment, name), ignore_errors=True)
+                del self._dropped[path]
+                place = version_directory(experiment.run_dir, path)
+                if place is not None:
+                    shutil.rmtree(place, ignore_errors=True)
 
 
-def place(experiment: Experiment, name: str) -> Path:
-    """Where the run keeps an artifact, in all its versions."""
-    return experiment.run_dir / "artifacts" / safe_directory_name(name)
+def _identity(source: Path) -> dict[str, Any]:
+    return {"path": os.fspath(source), "mtime_ns": os.stat(source).st_mtime_ns}

@@ -242,7 +242,7 @@ def test_checkpoints_hold_the_identity_of_the_run_as_plain_values(pl: Lightning)
     logger = broken_off(pl, pl.Logger(project="p"))
     saved = torch.load(LAST, weights_only=True)
     root = str(Path("tracelet_runs").resolve())
-    identity = {"run_id": logger.version, "project": "p", "dir": root, "trainings": 1}
+    identity = {"run_id": logger.version, "project": "p", "dir": root, "attempt": 1}
     assert {"runs": [identity]} == saved["tracelet"]
     assert not [key for key in saved["callbacks"] if "Tracelet" in key]
 
