@@ -22,7 +22,7 @@ LAYERS = [
     {"tracelet.errors", "tracelet.core.records", "tracelet.core.changes", "tracelet.core.alerts"},
     {"tracelet.settings", "tracelet.utils"},
     {"tracelet.journal"},
-    {"tracelet.core.plugins"},
+    {"tracelet.core.plugins", "tracelet.core.plugin_facts"},
     {"tracelet.delivery"},
     {
         "tracelet.core.orchestrator",

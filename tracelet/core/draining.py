@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from tracelet.delivery.worker import WorkerStats
+from tracelet.delivery.stats import WorkerStats
 
 logger = logging.getLogger(__name__)
 

@@ -14,15 +14,15 @@ training.
 
 from __future__ import annotations
 
-import enum
 import importlib.metadata
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol, final, runtime_checkable
 
 from tracelet.core.changes import Change, StoredPoint
+from tracelet.core.plugin_facts import PluginMetadata, PluginState, PluginType
 from tracelet.core.records import MetricData, MetricSink, MetricSource
 from tracelet.errors import (
     MissingDependencyError,
@@ -34,55 +34,26 @@ from tracelet.errors import (
 from tracelet.utils.imports import missing
 from tracelet.utils.text import did_you_mean
 
+__all__ = [
+    "ENTRY_POINT_GROUPS",
+    "BackendPlugin",
+    "CollectorPlugin",
+    "Collects",
+    "FoundPlugin",
+    "FrameworkPlugin",
+    "ManagedPlugin",
+    "PluginBase",
+    "PluginManager",
+    "PluginMetadata",
+    "PluginState",
+    "PluginType",
+    "ProcessorPlugin",
+    "TakesExperiment",
+]
+
 logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUPS: Final = ("tracelet.backends", "tracelet.plugins")
-
-
-@final
-class PluginType(enum.Enum):
-    """The four kinds of plug-in."""
-
-    BACKEND = "backend"
-    COLLECTOR = "collector"
-    FRAMEWORK = "framework"
-    PROCESSOR = "processor"
-
-
-@final
-class PluginState(enum.Enum):
-    """Where a plug-in stands in its life."""
-
-    REGISTERED = "registered"  # Known; nothing of it has been called yet.
-    INITIALIZED = "initialized"  # `initialize` has returned.
-    RUNNING = "running"  # `start` has returned.
-    STOPPED = "stopped"  # `stop` has returned.
-    FAILED = "failed"  # It cannot go on before the user acts; `error` says why.
-
-
-@final
-@dataclass(frozen=True)
-class PluginMetadata:
-    """What a plug-in says of itself.
-
-    Attributes:
-        name: Lower case, unique: what users write in `backend=[…]`.
-        version: The plug-in's own version.
-        type: Its kind.
-        description: One line.
-        author: Who wrote it.
-        dependencies: Python packages that it needs, as requirements (`"neptune"`, `"mlflow>=3"`). They are looked up,
-            not imported, before `initialize`.
-        capabilities: Free words, for people who choose among plug-ins.
-    """
-
-    name: str
-    version: str
-    type: PluginType
-    description: str = ""
-    author: str = ""
-    dependencies: Sequence[str] = ()
-    capabilities: Collection[str] = frozenset()
 
 
 class PluginBase(ABC):
@@ -139,10 +110,16 @@ class PluginBase(ABC):
 
 
 class BackendPlugin(PluginBase):
-    """Takes records on to a tracker. Every call comes on this backend's own thread, in the order of the journal."""
+    """Takes records on to a tracker. Every call comes on this backend's own thread, in the order of the journal.
+
+    The one exception is `handle_artifact`, for a backend that asks for it by `uploads_aside`.
+    """
 
     max_batch: ClassVar[int] = 512
     """The most records that `handle_batch` is given at once."""
+
+    uploads_aside: ClassVar[bool] = False
+    """Whether artifacts come by `handle_artifact`, beside all else, so that a large one holds back no metric."""
 
     @abstractmethod
     def handle_metric(self, metric: MetricData) -> None:
@@ -166,6 +143,15 @@ class BackendPlugin(PluginBase):
                 self.handle_metric(metric)
             except Exception as error:
                 raise PartialDeliveryError(index) from error
+
+    def handle_artifact(self, metric: MetricData) -> None:
+        """Take one artifact, where `uploads_aside` is true. Raises as `handle_metric`.
+
+        Called after `start`, on a thread that hands over one after the other, while other methods may be under way on
+        the backend's own thread. The run's end comes when all artifacts have arrived. Where there is no time for that,
+        `stop` may come while this is under way; the artifact then comes again with a later delivery.
+        """
+        self.handle_metric(metric)
 
     def flush(self) -> None:
         """Bring to the tracker what the SDK holds back. Called for `Experiment.flush()` when all has been handled."""

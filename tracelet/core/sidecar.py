@@ -26,7 +26,7 @@ from typing import Any, Final, Self, final
 
 from tracelet.core.records import MetricData
 from tracelet.delivery.report import DeliveryStatus
-from tracelet.delivery.worker import WorkerStats
+from tracelet.delivery.stats import WorkerStats
 from tracelet.journal.directory import RunDirectory, make_private_directory
 from tracelet.journal.status import ProcessIdentity
 

@@ -17,16 +17,20 @@ class Batch:
 
     def __init__(self) -> None:
         self._records: list[MetricData] = []
-        self._marks: deque[tuple[int, str, Position]] = deque()  # (records that must have arrived, writer, position)
+        # (records that must have arrived, writer, position, artifacts to set aside then)
+        self._marks: deque[tuple[int, str, Position, Sequence[MetricData]]] = deque()
         self._arrived = 0
 
     def add(self, records: Iterable[MetricData]) -> None:
         """Add records."""
         self._records.extend(records)
 
-    def mark(self, writer: str, position: Position) -> None:
-        """When all that has been added so far has arrived, the writer is done with up to this position."""
-        self._marks.append((len(self._records), writer, position))
+    def mark(self, writer: str, position: Position, aside: Sequence[MetricData] = ()) -> None:
+        """When all that has been added so far has arrived, the writer is done with up to this position.
+
+        The artifacts `aside`, which come from there, then go to the lane.
+        """
+        self._marks.append((len(self._records), writer, position, aside))
 
     def next(self, count: int) -> Sequence[MetricData]:
         """The next `count` records that have not arrived."""
@@ -36,8 +40,8 @@ class Batch:
         """The next `count` records are done with."""
         self._arrived += count
         while self._marks and self._marks[0][0] <= self._arrived:
-            _, writer, position = self._marks.popleft()
-            cursor.advance(writer, position)
+            _, writer, position, aside = self._marks.popleft()
+            cursor.advance(writer, position, aside)
 
     @property
     def left(self) -> int:

@@ -37,5 +37,8 @@ class JournalMark:
 
     def is_passed_by(self, run_dir: Path, backend: str) -> bool:
         """Whether a backend has got, or rejected, all that is before the mark."""
-        positions = Cursor(delivery_directory(run_dir, backend)).positions
+        cursor = Cursor(delivery_directory(run_dir, backend))
+        if any(item.line_bytes <= self.log_bytes.get(item.writer, 0) for item in cursor.aside):
+            return False
+        positions = cursor.positions
         return all(positions.get(writer, Position()).line_bytes >= size for writer, size in self.log_bytes.items())

@@ -80,6 +80,7 @@ class DeliveryStatus:
     Attributes:
         delivered: Records that the backend has taken, over all processes.
         waiting: Records in the journal that it has not got; an estimate while records come in.
+        uploads: Artifacts among those that wait: they come one after the other, beside all else.
         rejected: Records that it refused, which are in `rejected.jsonl`.
         lag_s: How old the oldest record is that waits, in seconds; 0 where none does.
         closed: The end of the run that the tracker knows of.
@@ -89,6 +90,7 @@ class DeliveryStatus:
     backend: str
     delivered: int
     waiting: int
+    uploads: int
     rejected: int
     lag_s: float
     closed: str | None
@@ -106,13 +108,14 @@ class DeliveryStatus:
         """
         directory = delivery_directory(run.path, backend)
         cursor = Cursor(directory)
-        waiting = backlog(run.path, cursor.positions)
+        waiting = backlog(run.path, cursor.positions) + len(cursor.aside)
         lag_s = _age_of_oldest_s(run, cursor) if waiting else 0.0
         is_untold = end is not None and cursor.closed != end.value
         return cls(
             backend=backend,
             delivered=cursor.delivered,
             waiting=waiting + (1 if is_untold and not waiting else 0),
+            uploads=len(cursor.aside),
             rejected=cursor.rejected,
             lag_s=lag_s,
             closed=cursor.closed,
@@ -127,7 +130,9 @@ def known_backends(run: Path) -> list[str]:
 
 
 def _age_of_oldest_s(run: RunDirectory, cursor: Cursor) -> float:
+    times_s = [item.record.timestamp for item in cursor.aside[:1]]
     for _, entry in DeliveryReader(run, cursor.positions):
         if entry.record is not None and entry.record.timestamp is not None:
-            return max(0.0, time.time() - entry.record.timestamp)
-    return 0.0
+            times_s.append(entry.record.timestamp)
+            break
+    return max([0.0, *(time.time() - time_s for time_s in times_s if time_s is not None)])

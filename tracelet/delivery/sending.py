@@ -71,7 +71,7 @@ class Sender:
         while batch.left:
             records = batch.next(sizes.pop() if sizes else self._most)
             delivered, error = self._handle(records)
-            self._cursor.delivered += delivered
+            self._cursor.took(delivered)
             batch.arrived(delivered, self._cursor)
             if error is None:
                 self._most = min(2 * self._most, self._backend.max_batch)

@@ -3,6 +3,7 @@
 Threads:
     the user's threads           `Experiment.log_metric()` → the journal. They never come here, nor wait for a backend.
     tracelet-<backend>           `_run`: the only caller of the backend, its processors and its cursor.
+    tracelet-<backend>-artifacts Hands over artifacts beside all else, where the backend can do that: see `aside`.
     tracelet-<backend>-reader    Reads the journal ahead where the backend catches up: see `ahead`.
     the experiment's             `start`, `request_stop`, `join`, `flush`, `get_stats`.
 
@@ -16,7 +17,7 @@ journal for a later start or `tracelet sync`. Of several processes one delivers,
 
 from __future__ import annotations
 
-import enum
+import copy
 import logging
 import os
 import threading
@@ -24,12 +25,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, Final, final
 
 from tracelet.core.plugins import BackendPlugin, ManagedPlugin, PluginState
 from tracelet.core.records import MetricData
 from tracelet.delivery.ahead import ReadAhead
+from tracelet.delivery.aside import ArtifactLane
 from tracelet.delivery.backlog import backlog
 from tracelet.delivery.batch import Batch
 from tracelet.delivery.cursor import Cursor
@@ -38,6 +39,7 @@ from tracelet.delivery.processing import PluginSink, ProcessorChain
 from tracelet.delivery.report import DeliveryReport
 from tracelet.delivery.retry import Backoff, Verdict, judge
 from tracelet.delivery.sending import AwayError, GaveUpError, Sender
+from tracelet.delivery.stats import WorkerState, WorkerStats
 from tracelet.errors import JournalError, RejectedError
 from tracelet.journal.delivered import DeliveryReader
 from tracelet.journal.directory import RunDirectory, delivery_directory
@@ -49,38 +51,6 @@ POLL_S: Final = 0.2  # The longest time that a record waits before its worker lo
 DRAIN_ATTEMPTS: Final = 3  # When the run has ended, an outage is not waited for without limit.
 LAG_WARNING_S: Final = 60.0  # A backend that falls behind by as much as this is slower than the training.
 _REPORT_INTERVAL_S: Final = 1.0
-
-
-@final
-class WorkerState(enum.Enum):
-    """See the module docstring."""
-
-    NEW = "new"  # Made; no thread exists.
-    CONNECTING = "connecting"  # The backend's `initialize` and `start` are tried.
-    DELIVERING = "delivering"  # The thread reads and delivers.
-    DRAINING = "draining"  # `request_stop` was called: what is there is delivered, then the end.
-    ENDED = "ended"  # The thread is done; the backend is stopped.
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class WorkerStats:
-    """How a backend's delivery stands.
-
-    Attributes:
-        waiting: Records in the journal that the backend has not got; an estimate while records come in.
-        lag_s: How far the backend is behind the run, in seconds; 0 where nothing waits.
-        errors: Errors of the backend so far: each attempt that found it away, and each record that it rejected.
-    """
-
-    state: str
-    delivered: int
-    rejected: int
-    waiting: int
-    lag_s: float
-    errors: int
-    last_error: str | None
-    url: str | None
 
 
 @final
@@ -146,6 +116,9 @@ class DeliveryWorker:
         self._report_due_s = 0.0  # By the monotonic clock.
         self._flushes: deque[Future[bool]] = deque()
         self._wake = threading.Event()
+        self._lane = ArtifactLane(
+            self._backend, self.name, self._cursor, self._note_error, self._wake.set, copy.deepcopy(self._backoff)
+        )
         self._stop_requested = False
         self._thread = threading.Thread(target=self._run, name=f"tracelet-{self.name}", daemon=True)
 
@@ -186,6 +159,7 @@ class DeliveryWorker:
         done: Future[bool] = Future()
         self._flushes.append(done)
         self._wake.set()
+        self._lane.hurry()
         if self._state is WorkerState.ENDED:  # After the append: so either this line or the thread's last ones see it.
             self._answer(len(self._flushes), not self.waiting())
         return done
@@ -207,7 +181,8 @@ class DeliveryWorker:
     def waiting(self) -> int:
         """Records in the journal that the backend has not got, filtered ones included."""
         end_is_due = self._ending is not _nothing and self._end_told is None
-        return backlog(self._run_directory.path, dict(self._cursor.positions)) or int(end_is_due)
+        waiting = backlog(self._run_directory.path, dict(self._cursor.positions)) + len(self._cursor.aside)
+        return waiting or int(end_is_due)
 
     @property
     def gave_up(self) -> bool:
@@ -223,6 +198,7 @@ class DeliveryWorker:
     def _run(self) -> None:
         try:
             if self._take_over() and self._connect():
+                self._lane.start()
                 self._deliver_all()
         except GaveUpError as end:
             self._managed.fail(end.error)
@@ -238,6 +214,7 @@ class DeliveryWorker:
             )  # fmt: skip
         finally:
             self._reader.close()
+            self._lane.close()
             self._stop_plugins()
             if self._lease.is_held:
                 self._cursor.save()
@@ -308,6 +285,7 @@ class DeliveryWorker:
     def _deliver_all(self) -> None:
         while time.monotonic() < self._deadline_s:
             # Asked before the journal is read: what comes after that may not be seen any more.
+            self._lane.check()
             asked, flushes = self._stop_requested, len(self._flushes)
             self._enter(WorkerState.DRAINING if asked else WorkerState.DELIVERING)
             try:
@@ -319,7 +297,10 @@ class DeliveryWorker:
                     logger.warning("the journal can't be read for %r: %s", self.name, error)
                 batch, flushes = None, 0
             if batch is None:
-                self._complete(flushes)
+                if asked and not self._lane.drain(self._deadline_s, self._drain_attempts):
+                    return
+                if self._lane.is_empty:
+                    self._complete(flushes)
                 if asked:
                     self._tell_end()
                     return
@@ -354,8 +335,10 @@ class DeliveryWorker:
         self._was_full = len(entries) >= self._backend.max_batch
         batch = Batch()
         for writer, entry in entries:
-            batch.add(self._chain.take(entry.record, self._accepts))
-            batch.mark(writer, entry.after)
+            made = self._chain.take(entry.record, self._accepts)
+            now, aside = (made, ()) if entry.line is None else self._lane.split(made)
+            batch.add(now)
+            batch.mark(writer, entry.after, aside)
         return batch
 
     def _deliver(self, batch: Batch) -> bool:
@@ -371,6 +354,7 @@ class DeliveryWorker:
             else:
                 batch.arrived(0, self._cursor)  # Entries without a record of their own.
                 self._cursor.save()
+                self._lane.wake()
                 self._over_the_outage()
                 self._note_lag(batch)
                 return True
