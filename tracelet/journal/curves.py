@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
-from tracelet.journal.load import Run
 from tracelet.utils.choosing import matching
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from tracelet.journal.load import Run
 
 STEP = "step"
 TIME = "time"

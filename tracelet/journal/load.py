@@ -34,6 +34,7 @@ from tracelet.journal.artifacts import Artifact, find_artifact, list_artifacts
 from tracelet.journal.attempts import Attempt, delays_s
 from tracelet.journal.columns import Columns
 from tracelet.journal.directory import RunDirectory, own_files
+from tracelet.journal.figures import Shown
 from tracelet.journal.format import IDENTITY_FILE, log_name, writer_of_log, writer_of_segment
 from tracelet.journal.live import still_holds
 from tracelet.journal.part import SCALARS, UNKNOWN, WriterPart, keep_later
@@ -75,7 +76,7 @@ class Series:
 
 
 @final
-class Run(Ranked):
+class Run(Ranked, Shown):
     """A recorded run. See the module docstring for what is read when."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
