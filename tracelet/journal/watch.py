@@ -13,7 +13,7 @@ from typing import Any, final
 
 from tracelet.core.records import STATUS_NAME, MetricData, MetricType, is_status
 from tracelet.journal.directory import RunDirectory, own_files
-from tracelet.journal.format import log_name, writer_of_log
+from tracelet.journal.format import log_name, writer_of_log, writer_of_segment
 from tracelet.journal.reader import WriterReader, first_line
 from tracelet.journal.status import ProcessIdentity, RunStatus, tell_status
 
@@ -84,7 +84,8 @@ class RunWatch:
         return None if status is RunStatus.RUNNING else self._killed()
 
     def _killed(self) -> MetricData:
-        files = (self._run.path / name for name in own_files(self._run.path))
+        names = (name for name in own_files(self._run.path) if writer_of_log(name) or writer_of_segment(name))
+        files = (self._run.path / name for name in names)
         last_heard_s = max((os.stat(file).st_mtime for file in files), default=None)
         return MetricData(STATUS_NAME, RunStatus.KILLED.value, MetricType.CUSTOM, None, last_heard_s)
 
