@@ -37,18 +37,16 @@ class Growing:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, records: NDArray[np.void]) -> None:
-        """Append records, with the fields of `decode_records`."""
-        end = self._count + len(records)
+    def add(self, columns: Columns) -> None:
+        """Append points."""
+        end = self._count + len(columns.steps)
         if end > len(self._columns.steps):
             size, old = max(end, 2 * self._count), self._columns.take(slice(self._count))
             self._columns = Columns(np.empty(size, np.int64), np.empty(size), np.empty(size))
             for column, kept in zip(self._columns, old, strict=True):
                 column[: self._count] = kept
-        rows = slice(self._count, end)
-        self._columns.steps[rows] = records["step"]
-        self._columns.values[rows] = records["value"]
-        np.divide(records["time_ns"], 1e9, out=self._columns.times_s[rows])
+        for column, more in zip(self._columns, columns, strict=True):
+            column[self._count : end] = more
         self._count = end
 
     def columns(self) -> Columns:
@@ -98,10 +96,15 @@ class ScalarFollower:
         if not len(records):
             return
         self.points += len(records)
-        keys = records["key"]
+        keys = np.ascontiguousarray(records["key"])
         # numpy sorts 16-bit numbers by radix, several times faster than wider ones.
         order = np.argsort(keys.astype(np.uint16) if keys.max() < 1 << 16 else keys, kind="stable")
-        ordered = records[order]
-        starts = np.flatnonzero(np.diff(ordered["key"], prepend=np.int64(-1)))
+        # Field by field: numpy takes whole records four times slower.
+        columns = Columns(records["step"][order], records["value"][order], records["time_ns"][order] / 1e9)
+        ordered = keys[order]
+        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])).tolist()
         for start, end in zip(starts, [*starts[1:], len(ordered)], strict=True):
-            self.series.setdefault(int(ordered["key"][start]), Growing()).add(ordered[start:end])
+            key = int(ordered[start])
+            if key not in self.series:
+                self.series[key] = Growing()
+            self.series[key].add(columns.take(slice(start, end)))

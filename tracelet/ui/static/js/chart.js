@@ -27,7 +27,7 @@ export class Chart {
         tool("Wide", "⤢", () => this.widen()),
         tool("Save as PNG", "PNG", () => this.save("png")),
         tool("Save as SVG", "SVG", () => this.save("svg")),
-        h("a", { class: "button quiet-link", download: true, href: this.csvAddress(), "aria-label": `All points as CSV: ${name}`, title: "All points as CSV" }, "CSV"),
+        h("a", { class: "button quiet", download: true, href: this.csvAddress(), "aria-label": `All points as CSV: ${name}`, title: "All points as CSV" }, "CSV"),
       )),
       this.plot,
       this.foot,

@@ -1,10 +1,8 @@
 // Images, figures, sound, films, tables, texts, and histograms over time.
 
 import { fileAddress, get } from "./api.js";
-import { card, color, empty, h, replace } from "./dom.js";
-import { moment } from "./format.js";
-import { escaped } from "./chart.js";
-import { plotly } from "./plotly.js";
+import { card, color, empty, h } from "./dom.js";
+import { moment, number } from "./format.js";
 
 const KINDS = ["image", "figure", "histogram", "table", "text", "audio", "video"];
 
@@ -47,18 +45,28 @@ function table({ value, step }) {
     h("tbody", null, value.rows.map((row) => h("tr", null, row.map((cell) => h("td", { class: "wrap" }, cell)))))));
 }
 
-/** Over time: a column for each record, coloured by how much lies where. */
+const BINS = 60;
+
+/** Over time: a column for each record, the darker the more lies there. */
 function histograms(records) {
-  const place = h("div", { class: "body" }), plot = h("div", { class: "plot" });
   const ordered = [...records].reverse();
   const low = Math.min(...ordered.map(({ value }) => value.edges[0])), high = Math.max(...ordered.map(({ value }) => value.edges.at(-1)));
-  const bins = 60, width = (high - low) / bins || 1;
-  const z = Array.from({ length: bins }, () => new Array(ordered.length).fill(0));
-  ordered.forEach(({ value }, column) => value.counts.forEach((count, at) => {
-    const middle = (value.edges[at] + value.edges[at + 1]) / 2;
-    z[Math.min(bins - 1, Math.max(0, Math.floor((middle - low) / width)))][column] += count;
-  }));
-  plotly().then((Plotly) => Plotly.newPlot(plot, [{ type: "heatmap", z, x: ordered.map(({ step }, index) => escaped(step ?? index)), y: z.map((_, at) => low + (at + 0.5) * width), colorscale: "Blues", reversescale: false, showscale: false,
-    hovertemplate: "step %{x}<br>%{y:.4~g}: %{z}<extra></extra>" }], { margin: { l: 48, r: 12, t: 6, b: 34 }, height: 240, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: color("--soft"), size: 11 }, xaxis: { type: "category", title: { text: "step" } } }, { displayModeBar: false }));
-  return replace(place, plot);
+  const size = (high - low) / BINS || 1;
+  const columns = ordered.map(({ value }) => {
+    const column = new Array(BINS).fill(0);
+    value.counts.forEach((count, at) => (column[Math.min(BINS - 1, Math.max(0, Math.floor(((value.edges[at] + value.edges[at + 1]) / 2 - low) / size)))] += count));
+    return column;
+  });
+  const steps = ordered.map(({ step }, index) => step ?? index);
+  const label = `${ordered.length} histograms, steps ${steps[0]} to ${steps.at(-1)}, values ${number(low)} to ${number(high)}`;
+  const canvas = h("canvas", { class: "heat", role: "img", "aria-label": label, width: columns.length * 8, height: BINS * 4 });
+  const paint = canvas.getContext("2d"), [red, green, blue] = color("--accent").match(/\w\w/g).map((part) => parseInt(part, 16));
+  columns.forEach((column, x) => {
+    const most = Math.max(...column) || 1;
+    column.forEach((count, bin) => {
+      paint.fillStyle = `rgba(${red}, ${green}, ${blue}, ${Math.sqrt(count / most)})`;
+      paint.fillRect(x * 8, (BINS - 1 - bin) * 4, 8, 4);
+    });
+  });
+  return h("figure", { class: "body" }, canvas, h("figcaption", null, label));
 }

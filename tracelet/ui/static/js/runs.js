@@ -75,7 +75,8 @@ class RunsPage {
     const chosen = query().getAll("col");
     if (chosen.length) return chosen.filter((key) => key !== "none");
     const { rows, keys, main } = this.facts;
-    const varies = (name) => new Set(rows.map((row) => JSON.stringify(row.params[name]))).size > 1;
+    const has = (name) => rows.filter((row) => name in row.params).length >= rows.length / 2;
+    const varies = (name) => has(name) && new Set(rows.map((row) => JSON.stringify(row.params[name]))).size > 1;
     return [...main.map((name) => `metric.${name}`), ...keys.params.filter(varies).slice(0, 4).map((name) => `params.${name}`)];
   }
 
