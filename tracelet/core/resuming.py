@@ -13,10 +13,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from tracelet.core.arguments import Resume
-from tracelet.core.intake import Journal
+from tracelet.core.intake import Intake, Journal
 from tracelet.core.records import REWIND_NAME, SEGMENT_NAME, MetricData, MetricType
 from tracelet.errors import JournalError
 from tracelet.journal.directory import RunDirectory, new_run_id
@@ -26,6 +26,7 @@ from tracelet.journal.status import RunStatus
 
 logger = logging.getLogger(__name__)
 
+_DRAIN_S: Final = 60.0
 _Experiment = TypeVar("_Experiment", bound="Resumable")
 
 
@@ -33,6 +34,7 @@ class Resumable(ABC):
     """See the module docstring. `Experiment` adds the life cycle."""
 
     _began_s: float
+    _intake: Intake
     _journal: Journal
     _resume: Resume
     _run: RunDirectory
@@ -57,12 +59,15 @@ class Resumable(ABC):
     def resume_state(self, step: int | None = None) -> dict[str, Any]:
         """What a checkpoint has to carry so that `Experiment(…, resume=…)` goes on with this run.
 
+        First waits for what devices still compute, at most a minute: the record has all that the checkpoint has.
+
         Args:
             step: The last step that is in the checkpoint. The resumed experiment then begins with `rewind(step)`.
 
         Returns:
             Texts and whole numbers: for JSON, msgpack, Orbax, and `torch.load(weights_only=True)`.
         """
+        self._intake.resolver.drain(_DRAIN_S)
         identity = self._run.identity
         state = {
             "run_id": identity.run_id,
