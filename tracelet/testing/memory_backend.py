@@ -2,6 +2,7 @@
 
 Threads:
     tracelet-memory   the life cycle and `handle_batch`, as for every backend.
+    tracelet-memory-artifacts   `handle_artifact`, where it is made so.
     any thread        `fail`, `stall`, `reject`, `recover`, `wait_until`, and reading `records` and `calls`.
 
 Guarantee: a command holds for every call that begins after the command has returned, and a call that fails has added
@@ -22,7 +23,7 @@ from tracelet.errors import RejectedError, RetryableError
 
 _SCALARS: Final = (MetricType.SCALAR, MetricType.SYSTEM)
 
-Method = Literal["initialize", "start", "handle", "flush", "stop"]
+Method = Literal["initialize", "start", "handle", "artifact", "flush", "stop"]
 
 _STALL_LIMIT_S: Final = 600.0  # A test that forgets its event is no reason for a thread to stay for ever.
 
@@ -31,7 +32,7 @@ class Call(NamedTuple):
     """A call that the backend got.
 
     Attributes:
-        method: What was called; `handle` for `handle_batch`.
+        method: What was called; `handle` for `handle_batch`, `artifact` for `handle_artifact`.
         thread: The name of the thread.
         records: How many records it brought.
     """
@@ -54,12 +55,14 @@ class _Failure:
 class MemoryBackend(BackendPlugin):
     """See the module docstring. Give an instance to the experiment: `Experiment("test", backend=MemoryBackend())`."""
 
-    def __init__(self, name: str = "memory") -> None:
+    def __init__(self, name: str = "memory", *, uploads_aside: bool = False) -> None:
         """Make a backend that works.
 
         Args:
             name: What this instance calls itself, where a test needs several.
+            uploads_aside: Whether artifacts come beside all else.
         """
+        self.uploads_aside = uploads_aside  # type: ignore[misc]  # the instance has its own
         self.records: list[MetricData] = []
         """What has arrived."""
         self.calls: list[Call] = []
@@ -154,11 +157,19 @@ class MemoryBackend(BackendPlugin):
     def handle_batch(self, metrics: Sequence[MetricData]) -> None:
         """Keep all of them, or none."""
         self._called("handle", len(metrics))
+        self._keep(metrics)
+
+    def _keep(self, metrics: Sequence[MetricData]) -> None:
         with self._changed:
             if self._is_bad is not None and any(self._is_bad(metric) for metric in metrics):
                 raise RejectedError("there is a record among them that the test calls bad")
             self.records.extend(metrics)
             self._changed.notify_all()
+
+    def handle_artifact(self, metric: MetricData) -> None:
+        """Keep an artifact."""
+        self._called("artifact", 1)
+        self._keep([metric])
 
     def read_back(self, name: str) -> Sequence[StoredPoint]:
         """The points of a series that have arrived."""
