@@ -35,6 +35,8 @@ LAYERS = [
         "tracelet.core.sidecar_main",
         "tracelet.core.sync",
         "tracelet.core.planning",
+        "tracelet.core.pruning",
+        "tracelet.core.archiving",
         "tracelet.core.foreseeing",
         "tracelet.core.verify",
     },

@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from tracelet import __version__
-from tracelet.cli import compare, doctor, export, plan, plot, plugins, runs, show, status, sync, ui, verify
+from tracelet.cli import compare, doctor, export, plan, plot, plugins, prune, runs, show, status, sync, ui, verify
 from tracelet.cli._options import JsonOption
 from tracelet.cli._render import print_error, print_json, warnings_on_stderr
 from tracelet.errors import TraceletError
@@ -54,6 +54,7 @@ def make_app() -> typer.Typer:
     app.command("sync")(sync.sync)
     app.command("status")(status.status)
     app.command("verify")(verify.verify)
+    app.command("prune")(prune.prune)
     app.command("plugins")(plugins.plugins)
     app.command("doctor")(doctor.doctor)
     app.command("version")(_version)
