@@ -22,7 +22,7 @@ LAYERS = [
     {"tracelet.errors", "tracelet.core.records", "tracelet.core.changes", "tracelet.core.alerts"},
     {"tracelet.settings", "tracelet.utils"},
     {"tracelet.journal"},
-    {"tracelet.core.plugins", "tracelet.core.plugin_facts"},
+    {"tracelet.core.plugins", "tracelet.core.plugin_facts", "tracelet.core.importer"},
     {"tracelet.delivery"},
     {
         "tracelet.core.orchestrator",
@@ -40,7 +40,7 @@ LAYERS = [
         "tracelet.core.foreseeing",
         "tracelet.core.verify",
     },
-    {"tracelet.backends", "tracelet.collectors", "tracelet.processors", "tracelet.testing"},
+    {"tracelet.backends", "tracelet.collectors", "tracelet.importers", "tracelet.processors", "tracelet.testing"},
     {
         "tracelet.core.experiment",
         "tracelet.core.keeping",

@@ -10,11 +10,12 @@ from typing import final
 
 @final
 class PluginType(enum.Enum):
-    """The four kinds of plug-in."""
+    """The kinds of plug-in."""
 
     BACKEND = "backend"
     COLLECTOR = "collector"
     FRAMEWORK = "framework"
+    IMPORTER = "importer"  # Reads runs of another tracker: see `core.importer`.
     PROCESSOR = "processor"
 
 

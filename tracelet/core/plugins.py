@@ -36,6 +36,7 @@ from tracelet.utils.text import did_you_mean
 
 __all__ = [
     "ENTRY_POINT_GROUPS",
+    "IMPORTER_GROUP",
     "BackendPlugin",
     "CollectorPlugin",
     "Collects",
@@ -53,7 +54,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-ENTRY_POINT_GROUPS: Final = ("tracelet.backends", "tracelet.plugins")
+IMPORTER_GROUP: Final = "tracelet.importers"  # Of their own: `wandb` is also the name of a backend.
+ENTRY_POINT_GROUPS: Final = ("tracelet.backends", "tracelet.plugins", IMPORTER_GROUP)
 
 
 class PluginBase(ABC):
@@ -224,6 +226,7 @@ _CONTRACTS: Final[Mapping[PluginType, tuple[type, str]]] = {
     PluginType.BACKEND: (BackendPlugin, "does not inherit from BackendPlugin"),
     PluginType.COLLECTOR: (Collects, "has no collect()"),
     PluginType.FRAMEWORK: (TakesExperiment, "has no set_experiment(experiment)"),
+    PluginType.IMPORTER: (PluginBase, "is none"),
     PluginType.PROCESSOR: (ProcessorPlugin, "does not inherit from ProcessorPlugin"),
 }
 
@@ -320,7 +323,7 @@ class FoundPlugin:
 
     Attributes:
         name: The entry point's name.
-        group: `tracelet.backends` or `tracelet.plugins`.
+        group: One of `ENTRY_POINT_GROUPS`.
         target: `module:class`.
         package: The distribution that brings it, with its version.
     """
@@ -429,7 +432,7 @@ class PluginManager:
         return ManagedPlugin(self._loaded(name), config)
 
     def _loaded(self, name: str) -> PluginBase:
-        found = [plugin for plugin in self.installed() if plugin.name == name]
+        found = [plugin for plugin in self.installed() if plugin.name == name and plugin.group != IMPORTER_GROUP]
         if not found:
             known = sorted({plugin.name for plugin in self.installed()})
             raise PluginNotFoundError(

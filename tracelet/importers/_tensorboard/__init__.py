@@ -1,0 +1,1 @@
+"""TensorBoard's files: their frames (`frames`), and what is in them (`events`)."""
