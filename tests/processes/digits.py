@@ -1,9 +1,10 @@
-"""What each process of a job runs in the tests: a tiny training that records its own part of one run.
+"""What each rank runs in the tests: a few steps of a training on its own data, recorded as its part of one run.
 
-    python digits.py HOW DIRECTORY [backend]
+    torchrun digits.py HOW DIRECTORY [BACKEND]
 
-HOW is `before` (the run is shared before the processes know each other), `torch` (after `init_process_group`), or
-`once` and `restart`, which fail in the first of two attempts.
+HOW says what happens: `before` shares the run before the ranks know each other, `after` when they do, `accelerate`
+through `Accelerator`; in `kill 0` and `kill 1` that rank is killed when all have come to the middle. In `restart` rank
+1 dies there, in the first of two attempts; the ranks never know each other (gloo at times does not come up again).
 """
 
 from __future__ import annotations
@@ -11,41 +12,52 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 
 import torch
+from torch import distributed
 
 import tracelet
 
 STEPS = 6
+MIDDLE = 2
 
 
 def main(how: str, directory: str, backend: str | None = None) -> None:
-    if how == "torch":
-        torch.distributed.init_process_group("gloo")
-    options = {"dir": directory, "collectors": (), "backend": backend, "config": {"lr": 0.1}}
-    with tracelet.shared_experiment("digits", **options) as experiment:
+    if how == "accelerate":
+        from accelerate import Accelerator
+
+        Accelerator(cpu=True)
+    elif how not in ("before", "restart"):
+        distributed.init_process_group("gloo")
+    with tracelet.shared_experiment("digits", backend, {"lr": 0.1, "of": os.environ["RANK"]}, dir=directory) as run:
+        if how == "before":
+            distributed.init_process_group("gloo")
         rank = int(os.environ["RANK"])
-        if how in ("before", "kill 0", "kill 1"):
-            torch.distributed.init_process_group("gloo")
-        model = torch.nn.Linear(4, 1)
-        torch.manual_seed(rank)
-        x = torch.randn(8, 4)
         for step in range(STEPS):
-            loss = (model(x) ** 2).mean()
-            mean = loss.detach().clone()
-            if torch.distributed.is_initialized():
-                torch.distributed.all_reduce(mean)
-            experiment.log_metrics({"train/loss": loss, "train/sum": mean}, step)
-            experiment.log_metric("own/rank", float(rank), step)
-            if how.startswith("kill") and step == 2:
-                torch.distributed.barrier()
-                if rank == int(how[-1]):
+            loss = torch.tensor(float(rank + step))
+            mean = loss.clone()
+            if how != "restart":
+                distributed.all_reduce(mean)
+            run.log_metrics({"loss": loss, "sum": mean}, step)
+            if step == MIDDLE and how.startswith("kill"):
+                distributed.barrier()
+                if how == f"kill {rank}":
                     os.kill(os.getpid(), signal.SIGKILL)
-            if how == "restart" and step == 2 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-                os._exit(3)
-        experiment.log_text(f"note of {rank}", "done")
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+            elif step == MIDDLE and how == "restart" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+                break_off(run.run_dir, rank)
+        run.log_text("note", f"rank {rank}")
+        run.log_metric("only/1", 1.0) if rank else None
+    if how != "restart":
+        distributed.destroy_process_group()
+
+
+def break_off(run_dir: Path, rank: int) -> None:
+    """Rank 1 dies as soon as rank 0 has come as far; the launcher ends that one."""
+    while rank == 0 or len(tracelet.load_run(run_dir).ranks) < 2 or tracelet.load_run(run_dir).ranks[0].last_step != 2:
+        time.sleep(0.01)
+    os._exit(3)
 
 
 if __name__ == "__main__":

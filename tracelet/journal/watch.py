@@ -13,9 +13,10 @@ from typing import Any, final
 
 from tracelet.core.records import STATUS_NAME, MetricData, MetricType, is_status
 from tracelet.journal.directory import RunDirectory, own_files
-from tracelet.journal.format import log_name, writer_of_log, writer_of_segment
+from tracelet.journal.format import log_name, writer_of_log
 from tracelet.journal.reader import WriterReader, first_line
 from tracelet.journal.status import ProcessIdentity, RunStatus, tell_status
+from tracelet.journal.summary import SUMMARY_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +85,7 @@ class RunWatch:
         return None if status is RunStatus.RUNNING else self._killed()
 
     def _killed(self) -> MetricData:
-        names = (name for name in own_files(self._run.path) if writer_of_log(name) or writer_of_segment(name))
-        files = (self._run.path / name for name in names)
+        files = (self._run.path / name for name in own_files(self._run.path) if name != SUMMARY_FILE)
         last_heard_s = max((os.stat(file).st_mtime for file in files), default=None)
         return MetricData(STATUS_NAME, RunStatus.KILLED.value, MetricType.CUSTOM, None, last_heard_s)
 
