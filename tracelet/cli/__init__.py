@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from tracelet import __version__
-from tracelet.cli import compare, doctor, export, plan, plot, plugins, prune, runs, show, status, sync, ui, verify
+from tracelet.cli import compare, doctor, export, plan, plot, plugins, prune, ranks, runs, show, status, sync, ui, verify
 from tracelet.cli._options import JsonOption
 from tracelet.cli._render import print_error, print_json, warnings_on_stderr
 from tracelet.errors import TraceletError
@@ -46,6 +46,7 @@ def make_app() -> typer.Typer:
     app.callback()(_root)
     app.command("runs")(runs.runs)
     app.command("show")(show.show)
+    app.command("ranks")(ranks.ranks)
     app.command("plot")(plot.plot)
     app.command("compare")(compare.compare)
     app.command("export")(export.export)
