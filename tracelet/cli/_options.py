@@ -17,6 +17,9 @@ ProjectOption = Annotated[
     str | None, typer.Option("--project", metavar="NAME", help="Only this project.  [default: all]")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AllAttemptsOption = Annotated[
+    bool, typer.Option("--all-attempts", help="Also the steps that a resumed run has recorded again, by attempt.")
+]
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="An id, the beginning of one, a name, a path, or `latest`.")
 ]

@@ -92,8 +92,7 @@ def _summaries(runs: Sequence[Run], patterns: Sequence[str] | None, *, everythin
         names = matching(names, patterns)
     return {
         name: [
-            SeriesSummary.of(run.series(name)) if name in known else None
-            for run, known in zip(runs, by_run, strict=True)
+            SeriesSummary.of(run.live(name)) if name in known else None for run, known in zip(runs, by_run, strict=True)
         ]
         for name in names
     }

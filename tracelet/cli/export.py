@@ -12,14 +12,14 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO, final
 
 import typer
 
 from tracelet.cli._files import replaced
-from tracelet.cli._options import DirOption, ProjectOption, RunArgument, open_run
+from tracelet.cli._options import AllAttemptsOption, DirOption, ProjectOption, RunArgument, open_run
 from tracelet.cli._render import clean, json_text, plural, strict
 from tracelet.cli.runs import summary
 from tracelet.cli.show import record_facts
@@ -59,6 +59,7 @@ def export(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write.  [default: standard output]")
     ] = None,
     ranks: Annotated[bool, typer.Option("--ranks", help="All ranks, with a column for the rank.")] = False,
+    all_attempts: AllAttemptsOption = False,
     dir: DirOption = None,
     project: ProjectOption = None,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
@@ -66,21 +67,24 @@ def export(
     """Export a run as CSV, JSON or Parquet.
 
     CSV and Parquet hold the metrics, a row a point: name, step, value, time_s. JSON holds the parameters, tags,
-    texts and other records, too.
+    texts and other records, too. Steps that a resumed run has recorded again are left out, but for --all-attempts.
     """
     chosen = _format(form, output, json=json)
     if ranks and chosen is Format.JSON:
         raise typer.BadParameter("it goes with csv and parquet", param_hint="--ranks")
+    if all_attempts and chosen is Format.JSON:
+        raise typer.BadParameter("it goes with csv and parquet", param_hint="--all-attempts")
+    parts = functools.partial(_parts, ranks=ranks, attempts=all_attempts)
+    columns = [*_COLUMNS, *(["rank"] if ranks else []), *(["attempt"] if all_attempts else [])]
     found = open_run(run, dir, project)
     names = matching(found.names(), metrics) if metrics else found.names()
     if chosen is Format.PARQUET:
         if output is None:
             raise UsageError("a Parquet file needs a name: -o FILE.parquet")
-        _write_parquet(found, names, output, ranks=ranks)
+        _write_parquet(parts(found, names), columns, output)
     else:
-        is_csv = chosen is Format.CSV
-        write = functools.partial(_write_csv, ranks=ranks) if is_csv else _write_json
-        _write_text(output, lambda file: write(found, names, file))
+        csv_writer = functools.partial(_write_csv, parts(found, names), columns)
+        _write_text(output, csv_writer if chosen is Format.CSV else functools.partial(_write_json, found, names))
     if output is not None and sys.stderr.isatty():
         typer.echo(f"{plural(len(names), 'metric')} in {clean(output)}", err=True)
 
@@ -112,27 +116,31 @@ def _chunks(*columns: NDArray[Any]) -> Iterator[tuple[list[Any], ...]]:
         yield tuple(column[start : start + _CHUNK].tolist() for column in columns)
 
 
-def _series(run: Run, names: Sequence[str], *, ranks: bool) -> Iterator[tuple[str, int, Series]]:
-    """Name, rank and points: the main lines, or all ranks."""
+def _parts(run: Run, names: Sequence[str], *, ranks: bool, attempts: bool) -> Iterator[tuple[Series, list[int]]]:
+    """The points, and what is in the further columns: the rank, the attempt. Without attempts, the points that hold."""
     for name in names:
         for rank in run.ranks_of(name) if ranks else [None]:
-            yield name, rank or 0, run.series(name, rank)
+            more = [rank] if rank is not None else []
+            if attempts:
+                yield from ((series, [*more, number]) for number, series in run.by_attempt(name, rank).items())
+            else:
+                yield run.live(name, rank), more
 
 
 # -- CSV ---------------------------------------------------------------------------------------------------------------
 
 
-def _write_csv(run: Run, names: Sequence[str], file: TextIO, *, ranks: bool) -> None:
+def _write_csv(parts: Iterable[tuple[Series, list[int]]], columns: Sequence[str], file: TextIO) -> None:
     plain = csv.writer(file, lineterminator="\n")
     quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    plain.writerow((*_COLUMNS, "rank") if ranks else _COLUMNS)
+    plain.writerow(columns)
     on_terminal = file.isatty()
-    for name, rank, series in _series(run, names, ranks=ranks):
-        shown = cell(clean(name) if on_terminal else name)
+    for series, further in parts:
+        shown = cell(clean(series.name) if on_terminal else series.name)
         writer = quoted if "\r" in shown else plain  # Of itself, `csv` puts no quotes around a `\r`.
         for steps, values, times_s in _chunks(series.steps, series.values, series.times_s):
             numbers = [value if math.isfinite(value) else strict(value) for value in values]
-            more = [[rank] * len(steps)] if ranks else []
+            more = [[number] * len(steps) for number in further]
             writer.writerows(zip([shown] * len(steps), steps, numbers, times_s, *more, strict=True))
 
 
@@ -155,7 +163,7 @@ def _write_json(run: Run, names: Sequence[str], file: TextIO) -> None:
     system = set(run.names(MetricType.SYSTEM))
     for index, name in enumerate(names):
         file.write(f"{',' if index else ''}\n{json_text(name)}: {{")
-        series = run.series(name)
+        series = run.live(name)
         file.write(f'"type": "{"system" if name in system else "scalar"}"')
         for label, column in (("steps", series.steps), ("values", series.values), ("times_s", series.times_s)):
             file.write(f', "{label}": [')
@@ -177,18 +185,17 @@ def _record_facts(record: MetricData, root: Path) -> dict[str, Any]:
 # -- Parquet -----------------------------------------------------------------------------------------------------------
 
 
-def _write_parquet(run: Run, names: Sequence[str], output: Path, *, ranks: bool) -> None:
+def _write_parquet(parts: Iterable[tuple[Series, list[int]]], columns: Sequence[str], output: Path) -> None:
     from tracelet.utils.imports import require
 
     arrow = require("pyarrow", "`tracelet export --format parquet`", extra="parquet")
     parquet = require("pyarrow.parquet", "`tracelet export --format parquet`", extra="parquet")
-    types = (arrow.string(), arrow.int64(), arrow.float64(), arrow.float64())
-    fields = [*zip(_COLUMNS, types, strict=True), *([("rank", arrow.int64())] if ranks else [])]
-    schema = arrow.schema(fields)
+    types = {"name": arrow.string(), "value": arrow.float64(), "time_s": arrow.float64()}
+    schema = arrow.schema([(column, types.get(column, arrow.int64())) for column in columns])
     with replaced(output) as temporary, parquet.ParquetWriter(os.fspath(temporary), schema) as writer:
-        for name, rank, series in _series(run, names, ranks=ranks):
-            text = name.encode("utf-8", "backslashreplace").decode("utf-8")
-            repeated = arrow.repeat(arrow.scalar(text), len(series))
-            columns = [arrow.array(column) for column in (series.steps, series.values, series.times_s)]
-            columns += [arrow.repeat(arrow.scalar(rank, arrow.int64()), len(series))] if ranks else []
-            writer.write_table(arrow.table([repeated, *columns], schema=schema))
+        for series, further in parts:
+            text = series.name.encode("utf-8", "backslashreplace").decode("utf-8")
+            points = [arrow.array(column) for column in (series.steps, series.values, series.times_s)]
+            same = [arrow.scalar(text), *(arrow.scalar(number, arrow.int64()) for number in further)]
+            name, *more = [arrow.repeat(value, len(series)) for value in same]
+            writer.write_table(arrow.table([name, *points, *more], schema=schema))

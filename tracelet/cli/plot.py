@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.text import Text
 
 from tracelet.cli._files import replaced
-from tracelet.cli._options import DirOption, JsonOption, ProjectOption, RunArgument, open_run
+from tracelet.cli._options import AllAttemptsOption, DirOption, JsonOption, ProjectOption, RunArgument, open_run
 from tracelet.cli._render import clean, clip, number, plural, print_json, stdout
 from tracelet.core.records import MetricType
 from tracelet.errors import UsageError
-from tracelet.journal.curves import Curve, curve_of, thinned
+from tracelet.journal.curves import Curve, curve_of, curves_by_attempt, thinned
 from tracelet.journal.load import Run
 from tracelet.utils.choosing import main_metrics, matching
 
@@ -52,6 +52,7 @@ def plot(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write a .png, .svg or .pdf file.")
     ] = None,
+    all_attempts: AllAttemptsOption = False,
     dir: DirOption = None,
     project: ProjectOption = None,
     json: JsonOption = False,
@@ -63,7 +64,7 @@ def plot(
     if output is not None and output.suffix.lower() not in _SUFFIXES:
         raise typer.BadParameter(f"{output.name!r} should end in {', '.join(_SUFFIXES)}", param_hint="--output")
     found = [open_run(reference, dir, project) for reference in (run, *(others or ()))]
-    curves = [curve for each in found for curve in _curves(each, metrics, x)]
+    curves = [curve for each in found for curve in _curves(each, metrics, x, all_attempts=all_attempts)]
     if output is not None:
         _save(_charts(curves), output)
     if json:
@@ -80,8 +81,10 @@ def plot(
             _draw(console, title, chart)
 
 
-def _curves(run: Run, patterns: Sequence[str] | None, x: str | None) -> list[Curve]:
+def _curves(run: Run, patterns: Sequence[str] | None, x: str | None, *, all_attempts: bool) -> list[Curve]:
     names = matching(run.names(), patterns) if patterns else main_metrics([run.names(MetricType.SCALAR)], _MAIN_METRICS)
+    if all_attempts and len(run.attempts) > 1:
+        return [curve for name in names for curve in curves_by_attempt(run, name, x)]
     return [curve_of(run, name, x) for name in names]
 
 

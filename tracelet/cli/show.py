@@ -120,7 +120,7 @@ def show(
 
 def _facts(run: Run) -> dict[str, Any]:
     series = {
-        kind.value: {name: asdict(SeriesSummary.of(run.series(name))) for name in run.names(kind)}
+        kind.value: {name: asdict(SeriesSummary.of(run.live(name))) for name in run.names(kind)}
         for kind in (MetricType.SCALAR, MetricType.SYSTEM)
     }
     text_records = [record_facts(record) for record in run.records(MetricType.TEXT)]
@@ -130,6 +130,7 @@ def _facts(run: Run) -> dict[str, Any]:
         **summary(run),
         "description": run.description,
         "git_commit": run.git_commit,
+        "attempts": [asdict(attempt) | {"status": attempt.status.value} for attempt in run.attempts],
         "metrics": series["scalar"],
         "system": series["system"],
         "texts": text_records,
@@ -155,6 +156,7 @@ def _print_head(console: Console, run: Run) -> None:
     lines = {
         "id": f"{run.id}, project {run.project}",
         "started": f"{moment(run.created_s)} ({ago(run.created_s)}), {lasted} {duration(run.duration_s)}",
+        "attempts": _attempts(run),
         "where": _short_path(run.path),
         "about": run.description or "",
         "commit": _code(run),
@@ -174,6 +176,18 @@ def _print_head(console: Console, run: Run) -> None:
 def _short_path(path: Path) -> str:
     absolute, here = os.path.abspath(path), os.getcwd()
     return os.path.relpath(absolute, here) if absolute.startswith(here + os.sep) else absolute
+
+
+def _attempts(run: Run) -> str:
+    """How those before the last one ended, and what was made again."""
+    attempts = run.attempts
+    if len(attempts) < 2:
+        return ""
+    told = [
+        attempt.status.value + ("" if attempt.rewound_to is None else f" (from step {attempt.rewound_to + 1})")
+        for attempt in attempts
+    ]
+    return f"{len(attempts)}: {', '.join(told)}"
 
 
 def _code(run: Run) -> str:
@@ -210,7 +224,7 @@ def _print_series(console: Console, title: str, run: Run, names: list[str], limi
     shown = sorted(names, key=natural)[:limit]
     summaries, trends = [], []
     for name in shown:  # One at a time: a series may be large.
-        series = run.series(name)
+        series = run.live(name)
         summaries.append(SeriesSummary.of(series))
         trends.append(sparkline(series.values, _SPARK_WIDTH))
     flaws = [f" {count} not finite" if (count := summary.not_finite) else "" for summary in summaries]

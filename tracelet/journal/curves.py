@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tracelet.journal.load import Run
+    from tracelet.journal.load import Run, Series
 
 STEP = "step"
 TIME = "time"
@@ -25,7 +25,7 @@ class Curve:
     """One series of one run.
 
     Attributes:
-        run: The run's name and id.
+        run: The run's name and id, and the attempt where it is that of one alone.
         name: The series.
         x_label: What `x` is: `step`, `time (s)`, or the name of a series.
         x: float64, shape (n,); NaN where the point has no place.
@@ -57,8 +57,17 @@ def curve_of(run: Run, name: str, x: str | None) -> Curve:
     Raises:
         UsageError: `x` is no series of the run.
     """
-    series = run.live(name)
-    axis = _defined_axis(run, name) if x is None else x
+    return _curve(run, run.live(name), x, f"{run.name} ({run.id})")
+
+
+def curves_by_attempt(run: Run, name: str, x: str | None) -> list[Curve]:
+    """The curve of each attempt, also where it is superseded. See `curve_of`."""
+    parts = run.by_attempt(name).items()
+    return [_curve(run, series, x, f"{run.name} ({run.id}) attempt {number}") for number, series in parts]
+
+
+def _curve(run: Run, series: Series, x: str | None, label_of_run: str) -> Curve:
+    axis = _defined_axis(run, series.name) if x is None else x
     if axis == STEP:
         label, places = STEP, series.steps.astype(float)
     elif axis == TIME:
@@ -66,7 +75,7 @@ def curve_of(run: Run, name: str, x: str | None) -> Curve:
     else:
         label = matching(run.names(), [axis])[0]
         places = _at_steps(run, label, series.steps)
-    return Curve(f"{run.name} ({run.id})", name, label, places, series.values)
+    return Curve(label_of_run, series.name, label, places, series.values)
 
 
 def _defined_axis(run: Run, name: str) -> str:
@@ -78,7 +87,7 @@ def _at_steps(run: Run, axis: str, steps: NDArray[np.int64]) -> NDArray[np.float
     """The value that the series `axis` had last at each step; NaN before its first one."""
     import numpy as np
 
-    known = run.series(axis)
+    known = run.live(axis)
     if not len(known):
         return np.full(len(steps), np.nan)
     order = np.argsort(known.steps, kind="stable")

@@ -1,0 +1,62 @@
+"""A run that went back to an earlier step is shown by its live line; the rest is there on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracelet import Experiment
+
+
+@pytest.fixture(autouse=True)
+def resumed() -> None:
+    """A run of two attempts: steps 1 to 5 with the value 1.0, then again from step 4 to 6 with the value 2.0."""
+    state: Any = None
+    for first, last, value in ((1, 5, 1.0), (4, 6, 2.0)):
+        with Experiment("digits", resume=state, run_id=None if state else "r", collectors=()) as experiment:
+            state = experiment.resume_state(3)
+            for step in range(first, last + 1):
+                experiment.log_metric("loss", value, step)
+            experiment.stop("failed" if first == 1 else "finished")
+
+
+def test_show_tells_the_attempts_and_the_live_line(tracelet: Any, read_json: Any):
+    told = read_json("show", "r")
+    assert [("failed", None), ("finished", 3)] == [(one["status"], one["rewound_to"]) for one in told["attempts"]]
+    assert (6, 1.0, 2.0) == tuple(told["metrics"]["loss"][key] for key in ("count", "first", "last"))
+    assert "attempts 2: failed, finished (from step 4)" in tracelet("show", "r").stdout
+
+
+def test_compare_counts_what_holds(read_json: Any):
+    with Experiment("other", run_id="s", collectors=()) as experiment:
+        experiment.log_metric("loss", 3.0, 1)
+    assert [1.0, 3.0] == read_json("compare", "r", "s")["metrics"]["loss"]["min"]
+
+
+def test_plot_draws_each_attempt_on_request(tracelet: Any, read_json: Any):
+    assert [[1, 2, 3, 4, 5, 6]] == [curve["x"] for curve in read_json("plot", "r", "loss")["curves"]]
+    curves = read_json("plot", "r", "loss", "--all-attempts")["curves"]
+    assert [[1, 2, 3, 4, 5], [4, 5, 6]] == [curve["x"] for curve in curves]
+    assert "attempt 2" in tracelet("plot", "r", "loss", "--all-attempts").stdout
+
+
+def test_export_writes_what_holds_and_all_with_the_attempt_on_request(tracelet: Any, read_json: Any):
+    def rows(*arguments: str) -> list[str]:
+        lines = tracelet("export", "r", "--metric", "loss", *arguments).stdout.splitlines()
+        return [",".join(line.split(",")[1:3] + line.split(",")[4:]) for line in lines[1:]]
+
+    assert ["1,1.0", "2,1.0", "3,1.0", "4,2.0", "5,2.0", "6,2.0"] == rows()
+    assert [*(f"{step},1.0,1" for step in range(1, 6)), *(f"{step},2.0,2" for step in range(4, 7))] == rows(
+        "--all-attempts"
+    )
+    assert [1, 2, 3, 4, 5, 6] == read_json("export", "r")["series"]["loss"]["steps"]
+
+
+def test_parquet_has_a_column_for_the_attempt(tracelet: Any):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    tracelet("export", "r", "--metric", "loss", "--all-attempts", "-o", "r.parquet")
+    table = parquet.read_table(Path("r.parquet"))
+    assert ["name", "step", "value", "time_s", "attempt"] == table.column_names
+    assert [1] * 5 + [2] * 3 == table.column("attempt").to_pylist()
