@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from tests.ui.browsing import Browser, serving
 from tests.ui.demo import HOSTILE, experiment
 from tracelet import load_run
+from tracelet.cli import make_app
 from tracelet.errors import UsageError
 from tracelet.ui.report import MAX_CHARTS, Wish, report
 
@@ -95,11 +98,16 @@ def test_more_charts_than_a_page_can_hold_are_refused_with_what_to_type(tmp_path
         report([load_run("many", tmp_path)], Wish("x"))
 
 
-def test_the_command_writes_the_latest_run(runs, tmp_path, tracelet):
-    result = tracelet("report", "study1", "-o", str(tmp_path / "out.html"), "--metric", "val/*", "--dir", str(runs))
-    assert result.stdout.startswith("1 run in ")
+def test_the_command_writes_the_runs_that_it_names(runs, tmp_path):
+    def tracelet(*arguments: str) -> Result:
+        return CliRunner().invoke(make_app(), ["report", *arguments, "--dir", str(runs)], prog_name="tracelet")
+
+    result = tracelet("study1", "study2", "-o", str(tmp_path / "out.html"), "--metric", "val/*")
+    assert result.stdout.startswith("2 runs in ")
     assert "Curves of val/loss" in (tmp_path / "out.html").read_text()
-    assert 1 == tracelet("report", "study1", "--smooth", "1.5", "--dir", str(runs)).exit_code
+    wrong = tracelet("study1", "--smooth", "1.5")
+    assert 1 == wrong.exit_code
+    assert "--smooth is a weight" in wrong.stderr
 
 
 def test_a_run_plots_itself_beside_others(runs):

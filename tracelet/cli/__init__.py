@@ -17,7 +17,25 @@ import typer
 import typer.core
 
 from tracelet import __version__
-from tracelet.cli import compare, doctor, export, plan, plot, plugins, prune, ranks, runs, show, status, sync, ui, verify
+from tracelet.cli import (
+    artifacts,
+    compare,
+    doctor,
+    export,
+    imports,
+    plan,
+    plot,
+    plugins,
+    prune,
+    ranks,
+    report,
+    runs,
+    show,
+    status,
+    sync,
+    ui,
+    verify,
+)
 from tracelet.cli._options import JsonOption
 from tracelet.cli._render import print_error, print_json, warnings_on_stderr
 from tracelet.errors import TraceletError
@@ -47,9 +65,12 @@ def make_app() -> typer.Typer:
     app.command("runs")(runs.runs)
     app.command("show")(show.show)
     app.command("ranks")(ranks.ranks)
+    app.command("artifacts")(artifacts.artifacts)
     app.command("plot")(plot.plot)
     app.command("compare")(compare.compare)
     app.command("export")(export.export)
+    app.command("report")(report.report)
+    app.command("import")(imports.import_)
     app.command("ui")(ui.ui)
     app.command("plan")(plan.plan)
     app.command("sync")(sync.sync)

@@ -147,6 +147,8 @@ def card(run: Run) -> str:
 
 
 def _table(title: str, values: Mapping[str, Any], total: int) -> str:
+    if not values:
+        return ""
     shown = list(values.items())[:_SHOWN_PARAMS]
     rows = "".join(f"<tr><td>{_escaped(name)}</td><td>{_escaped(str(value)[:200])}</td></tr>" for name, value in shown)
     more = f" ({len(shown)} of {total})" if total > len(shown) else ""
