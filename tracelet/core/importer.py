@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from tracelet.core.plugins import IMPORTER_GROUP, FoundPlugin, ManagedPlugin, PluginBase, PluginManager
 from tracelet.core.records import MetricData, MetricType
@@ -89,7 +89,7 @@ class SourceRun:
 class ImporterPlugin(PluginBase):
     """Reads the runs of another tracker. Only `get_metadata` and `runs` have to be given."""
 
-    options: Mapping[str, str] = {}
+    options: ClassVar[Mapping[str, str]] = {}
     """The settings that it takes, by name, with a line of help each."""
 
     @classmethod
