@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALL := $(RUN) pip install --quiet --constraint constraints.txt
 
-.PHONY: help quickstart install test lint types docs bench clean
+.PHONY: help quickstart install test lint types docs screenshots bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,6 +26,9 @@ types: install ## Check the types of the four packages
 
 docs: install ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
+
+screenshots: install ## Make the pictures of the page in docs/images; needs Debian's chromium and chromium-driver
+	$(RUN) tests.ui.screenshots
 
 bench: install ## Run the benchmarks; ARGS are handed on
 	$(RUN) benchmarks $(ARGS)

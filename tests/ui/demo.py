@@ -39,6 +39,7 @@ def experiment(directory: Path, name: str, **arguments: object) -> Experiment:
 def study(directory: Path, runs: int = 6, steps: int = 400) -> None:
     """Finished runs with other learning rates and widths; the last one failed."""
     chance = random.Random(7)
+    directory.mkdir(parents=True, exist_ok=True)
     for index in range(runs):
         rate, width = [0.001, 0.003, 0.01][index % 3], [64, 128][index // 3 % 2]
         run = experiment(

@@ -142,7 +142,7 @@ def test_a_band_over_runs(browser):
 def test_pins_and_a_regular_expression_choose_the_charts(browser):
     browser.open(f"/charts?{STUDY}&match=^val/&pin=val/loss")
     assert [chart.get_attribute("data-metric") for chart in browser.all(".chart")] == ["val/loss", "val/accuracy"]
-    assert browser.text(".section") == "Pinned 1"
+    assert browser.text(".section h2") == "Pinned"
 
 
 def test_the_pointer_is_shown_in_all_charts(browser):

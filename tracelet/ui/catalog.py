@@ -121,16 +121,16 @@ class Catalog:
         Raises:
             RunNotFoundError: There is none.
         """
-        entries = self._current().entries.values()
-        found = next((entry for entry in entries if key in (entry.key, entry.uuid)), None)
-        if found is None:
-            hint = did_you_mean(key[:100], [entry.key for entry in entries])
-            raise RunNotFoundError(f"no run {key[:100]!r}{hint} in {str(self.directory)!r}")
-        return found
+        for max_age_s in (_MAX_AGE_S, 0.0):  # It may have begun since the last look.
+            for entry in self._current(max_age_s).entries.values():
+                if key in (entry.key, entry.uuid):
+                    return entry
+        hint = did_you_mean(key[:100], [entry.key for entry in self.entries])
+        raise RunNotFoundError(f"no run {key[:100]!r}{hint} in {str(self.directory)!r}")
 
-    def _current(self) -> _Listing:
+    def _current(self, max_age_s: float = _MAX_AGE_S) -> _Listing:
         with self._lock:
-            if time.monotonic() - self._listing.made_s >= _MAX_AGE_S:
+            if time.monotonic() - self._listing.made_s >= max_age_s:
                 self._listing = self._listed()
             return self._listing
 

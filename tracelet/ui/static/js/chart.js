@@ -38,7 +38,8 @@ export class Chart {
     }, { rootMargin: "200px" });
     this.observer.observe(this.element);
     this.isStale = true;
-    new ResizeObserver(() => this.drawn && window.Plotly.Plots.resize(this.plot)).observe(this.plot);
+    this.sizes = new ResizeObserver(() => this.drawn && this.plot.offsetParent && window.Plotly.Plots.resize(this.plot));
+    this.sizes.observe(this.plot);
   }
 
   csvAddress() {
@@ -133,7 +134,7 @@ export class Chart {
       yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
     };
     for (const trace of traces) if (trace.name) trace.name = escaped(trace.name);
-    await Plotly.react(this.plot, traces, layout, { displayModeBar: false, responsive: false, doubleClick: "autosize" });
+    await Plotly.react(this.plot, traces, layout, { displayModeBar: false, responsive: false, doubleClick: "autosize", showTips: false });
     if (!this.drawn) this.listen(Plotly);
     this.drawn = true;
     this.plot.classList.remove("waiting");
@@ -173,6 +174,7 @@ export class Chart {
   close() {
     this.request?.abort();
     this.observer.disconnect();
+    this.sizes.disconnect();
     if (this.drawn) window.Plotly.purge(this.plot);
   }
 }
