@@ -98,7 +98,7 @@ def store_tree(source: Path, target: Path) -> Tree:
     tree = Tree()
     if not source.is_dir():
         name = safe_directory_name(source.name)
-        tree.files[name] = _link_or_copy(source, target / name)
+        tree.files[name] = _link_or_copy(os.path.realpath(source), target / name)
         return tree
     root = os.path.realpath(source)
     for relative, path in _walk(root, "", root, (root,), tree.left_out):
@@ -107,7 +107,7 @@ def store_tree(source: Path, target: Path) -> Tree:
             if path is None:
                 place.mkdir(mode=0o700)
             else:
-                tree.files[relative] = _link_or_copy(Path(path), place)
+                tree.files[relative] = _link_or_copy(path, place)
         except (FileNotFoundError, PermissionError) as error:
             if not place.parent.is_dir():  # It is the run that is gone, not the file.
                 raise
@@ -168,23 +168,22 @@ def _walk(
             yield from _walk(real, f"{relative}/", root, (*above, real), left_out)
 
 
-def _link_or_copy(source: Path, target: Path) -> FileFacts:
-    """Keep one file, and say what has been kept."""
-    real = os.path.realpath(source)
-    with open(os.open(real, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:  # A pipe would wait for ever.
+def _link_or_copy(source: str, target: Path) -> FileFacts:
+    """Keep the file at a real path, and say what has been kept."""
+    with open(os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:  # A pipe would wait for ever.
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "neither a file nor a directory", os.fspath(source))
+            raise OSError(errno.EINVAL, "neither a file nor a directory", source)
         if status.st_size > COPIED_BYTES:
             try:
-                os.link(real, target)
+                os.link(source, target)
                 return FileFacts.of(os.stat(target))
             except OSError as error:  # Another filesystem, or one without links: EXDEV, EPERM, EMLINK, …
                 if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EEXIST):
                     raise
         with open(target, "xb") as copy:
             _copy_bytes(file.fileno(), copy.fileno(), status.st_size)
-    shutil.copystat(real, target)
+    shutil.copystat(source, target)
     return FileFacts.of(os.stat(target))
 
 

@@ -18,7 +18,9 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -36,6 +38,7 @@ VERSION: Final = re.compile(r"v(0|[1-9][0-9]{0,8})")
 
 _FORMAT: Final = 1
 _CHUNK_BYTES: Final = 1 << 20
+_HALF_S: Final = 3600.0  # A version without a manifest that is older than this is nobody's.
 
 
 @final
@@ -164,8 +167,6 @@ def version_directory(run: Path, value: str | os.PathLike[str]) -> Path | None:
 
 def remove_files(run: Path, name: str) -> None:
     """Delete the files of all versions of an artifact. The manifests stay, so that no version is given twice."""
-    import shutil
-
     directory = run / FOLDER / safe_directory_name(name)
     if directory.is_dir() and not directory.is_symlink():
         for entry in list(os.scandir(directory)):
@@ -251,15 +252,19 @@ class Finisher:
                 "is there now. Log it again, or write new files instead of into old ones",
                 manifest.name, manifest.version, ", ".join(changed),
             )  # fmt: skip
-        kept = {relative: self._kept_once(place / relative, facts) for relative, facts in files.items()}
         digests = {relative: facts.digest for relative, facts in files.items() if facts.digest is not None}
         digest = tree_digest(digests) if manifest.is_directory else next(iter(digests.values()), None)
-        if digest is not None:
-            files = {**manifest.files, **kept}
-            replace(manifest, files=files, changed=tuple(changed), digest=digest).write(path)
+        if digest is None:
+            return
+        complete = replace(manifest, files={**manifest.files, **files}, changed=tuple(changed), digest=digest)
+        complete.write(path)  # First, or a kill would leave a link that looks like a change.
+        kept = {relative: self._kept_once(place, relative, facts) for relative, facts in files.items()}
+        if kept != files:
+            replace(complete, files={**complete.files, **kept}).write(path)
 
     def finish_all(self) -> None:
-        """Complete what earlier processes have left."""
+        """Complete what the processes of a run that has ended have left, and remove what they never completed."""
+        self._sweep()
         for path in pending(self._run):
             try:
                 self.finish(path)
@@ -272,15 +277,26 @@ class Finisher:
             raise OSError("it leads out of the artifact")
         return hash_file(path, stopped)
 
-    def _kept_once(self, path: Path, facts: FileFacts) -> FileFacts:
+    def _sweep(self) -> None:
+        """Remove what a kill has cut short: it holds space, and no record names it."""
+        for entry in (self._run / FOLDER).glob("*/*"):
+            try:  # Without a file in it it may be that of a reference.
+                is_version = VERSION.fullmatch(entry.name) is not None and entry.is_dir()
+                is_half = is_version and not manifest_path(entry).exists() and any(entry.iterdir())
+                if (is_half or entry.suffix == ".tmp") and entry.lstat().st_mtime < time.time() - _HALF_S:
+                    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            except OSError as error:
+                logger.debug("%s stays: %s", entry, error)
+
+    def _kept_once(self, place: Path, relative: str, facts: FileFacts) -> FileFacts:
         """Make a file a link to one with the same bytes, where the run has it, and both are as they were hashed."""
         if self._known is None:
             self._known = dict(self._complete_files())
-        key = (str(facts.digest), facts.size_bytes)
+        path, key = place / relative, (str(facts.digest), facts.size_bytes)
         other, its_facts = self._known.setdefault(key, (path, facts))
         if not facts.size_bytes or other == path:
             return facts
-        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+        temporary = place.with_name(f".{secrets.token_hex(8)}.tmp")  # Not beside it: a kill may leave it.
         try:
             there, here = os.lstat(other), os.lstat(path)
             if not its_facts.is_same(FileFacts.of(there)) or not facts.is_same(FileFacts.of(here)):
