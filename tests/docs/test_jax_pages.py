@@ -37,7 +37,7 @@ def test_the_snippets_of_the_page_run():
     program.write_text("\n".join([NAMES, *(text for text in snippets("docs/adapters/jax.md") if "--8<--" not in text)]))
     run(str(program))
     runs = [tracelet.Run(file.parent) for file in Path("tracelet_runs").glob("*/*/run.json")]
-    assert 7 == len(runs)
+    assert 8 == len(runs)
     assert {RunStatus.FINISHED} == {recorded.status for recorded in runs}
     for recorded in runs:
         assert 3 <= max(len(recorded.series(name)) for name in recorded.names()) <= 4

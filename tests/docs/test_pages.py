@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["docs/index.md", "docs/concepts.md", "docs/processors.md", "docs/redaction.md", "docs/models.md"]
+PAGES = [
+    "docs/index.md",
+    "docs/concepts.md",
+    "docs/processors.md",
+    "docs/redaction.md",
+    "docs/models.md",
+    "docs/resume.md",
+]
 
 _FENCE = re.compile(r"^( *)```python\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
