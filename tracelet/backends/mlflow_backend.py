@@ -1,6 +1,7 @@
 """MLflow: metrics, parameters, tags and artifacts, to a server or straight into a database.
 
-Every call comes on the thread `tracelet-mlflow`, in the order that `tracelet.core.plugins` tells. Guarantee: what
+Every call comes on the thread `tracelet-mlflow`, in the order that `tracelet.core.plugins` tells, but for
+`handle_artifact`, which comes on `tracelet-mlflow-artifacts` and shares nothing that changes. Guarantee: what
 `handle_batch` has returned for is in MLflow's database, and the same batch again changes nothing: metrics keep the
 record's own time, and files have its step and time in their names.
 
@@ -21,14 +22,14 @@ from tracelet.backends._mlflow.api import (
     RefusalError,
     RemoteRun,
     connect,
-    is_server,
     without_credentials,
 )
 from tracelet.backends._mlflow.artifacts import Artifacts
+from tracelet.backends._mlflow.lane import ArtifactStore
 from tracelet.backends._mlflow.mapped import Mapped
 from tracelet.backends._mlflow.records import mapped
 from tracelet.backends._mlflow.request import KnownRun, Request
-from tracelet.backends._mlflow.run import get_active_run, open_run, read_series
+from tracelet.backends._mlflow.run import get_active_run, open_run, page_of, place_of, read_series
 from tracelet.backends._mlflow.settings import MLflowSettings, choose_tracking_uri
 from tracelet.core.changes import Change, StoredPoint
 from tracelet.core.plugins import BackendPlugin, PluginMetadata, PluginType
@@ -43,6 +44,7 @@ class MLflowBackend(BackendPlugin):
     """One run of ours is one run of MLflow's, found by the tag `tracelet.run_uuid`."""
 
     max_batch: ClassVar[int] = 1000  # What one request may hold.
+    uploads_aside: ClassVar[bool] = True
 
     _settings = MLflowSettings()
     _facts: RunFacts
@@ -52,6 +54,7 @@ class MLflowBackend(BackendPlugin):
     _run: RemoteRun | None = None
     _known: KnownRun
     _artifacts: Artifacts
+    _lane: ArtifactStore
     _status = "RUNNING"
     _earlier_end: tuple[str, int | None] | None = None
 
@@ -91,6 +94,7 @@ class MLflowBackend(BackendPlugin):
         run = open_run(self._api, self._facts, self._state, self._settings.experiment)
         self._known = KnownRun(run)
         self._artifacts = Artifacts(run.artifact_uri, self._uri, self._settings.timeout_s)
+        self._lane = ArtifactStore(run, self._facts, self._uri, self._settings.timeout_s)
         self._earlier_end = (run.status, run.end_ms) if run.status in ENDED else None
         self._run = run
         self._set_status("RUNNING", None)
@@ -103,19 +107,11 @@ class MLflowBackend(BackendPlugin):
 
     def get_status(self) -> dict[str, Any]:
         """Where the run is."""
-        run, uri = self._run, self._uri
-        return {
-            "run_id": run and run.run_id,
-            "experiment_id": run and run.experiment_id,
-            "tracking_uri": uri and without_credentials(uri),
-        }
+        return place_of(self._run, self._uri)
 
     def get_url(self) -> str | None:
         """The run's page; None without a server."""
-        run, uri = self._run, self._uri
-        if run is None or uri is None or not is_server(uri):
-            return None
-        return f"{without_credentials(uri)}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+        return page_of(self._run, self._uri)
 
     def plan(self, metric: MetricData) -> Sequence[Change]:
         """What MLflow can't hold as it is."""
@@ -162,29 +158,31 @@ class MLflowBackend(BackendPlugin):
             except Exception as error:
                 raise PartialDeliveryError(len(metrics) - 1) from error
 
+    def handle_artifact(self, metric: MetricData) -> None:
+        """Store an artifact's files, and what describes it."""
+        self._lane.store(metric)
+
     def _send(self, request: Request) -> None:
         """Send what is gathered.
 
         Raises:
             PartialDeliveryError: None of it has arrived; all before it has.
         """
-        assert self._api is not None
-        assert self._run is not None
+        api, run = self._opened
         try:
             try:
-                request.send(self._api, self._run.run_id)
+                request.send(api, run.run_id)
             except RefusalError:
                 if not request.give_way(self._active_run()):
                     raise
-                request.send(self._api, self._run.run_id)
+                request.send(api, run.run_id)
         except Exception as error:
             raise PartialDeliveryError(request.first) from error
 
     def _set_status(self, status: str, end_ms: int | None) -> None:
-        assert self._api is not None
-        assert self._run is not None
+        api, run = self._opened
         try:
-            self._api.update_run(self._run.run_id, status, end_ms)
+            api.update_run(run.run_id, status, end_ms)
         except RefusalError:
             self._active_run()
             raise
@@ -192,6 +190,11 @@ class MLflowBackend(BackendPlugin):
 
     def _active_run(self) -> RemoteRun:
         """The run as it is now; refused records are no fault of theirs where it was deleted."""
+        api, run = self._opened
+        return get_active_run(api, run.run_id, self._facts.state_dir)
+
+    @property
+    def _opened(self) -> tuple[MlflowApi, RemoteRun]:
         assert self._api is not None
         assert self._run is not None
-        return get_active_run(self._api, self._run.run_id, self._facts.state_dir)
+        return self._api, self._run

@@ -16,6 +16,8 @@ from tracelet.errors import DeliveryError, PermanentError, RejectedError, Retrya
 
 FEATURE: Final = "The MLflow backend"
 RUN_UUID_TAG: Final = "tracelet.run_uuid"
+MODEL_TAG: Final = "tracelet.model"
+"""Of a logged model: which artifact of which run of ours it is."""
 ENDED: Final = frozenset({"FINISHED", "FAILED", "KILLED"})
 HISTORY_PAGE: Final = 5_000
 MAX_FLOAT: Final = 1.7976931348623157e308  # MLflow's infinity.
@@ -52,6 +54,13 @@ class RemoteRun:
     tags: Mapping[str, str]
 
 
+class RemoteModel(NamedTuple):
+    """A logged model, as MLflow has it."""
+
+    model_id: str
+    artifact_uri: str
+
+
 class MlflowApi(Protocol):
     """Each method raises `RefusalError`, or as a backend does."""
 
@@ -72,6 +81,18 @@ class MlflowApi(Protocol):
 
     def update_run(self, run_id: str, status: str, end_ms: int | None) -> None:
         """Set a run's status, and its end unless that is None."""
+
+    def has_models(self) -> bool:
+        """Whether there are logged models: they came with MLflow 3."""
+
+    def find_model(self, experiment_id: str, identity: str) -> RemoteModel | None:
+        """The logged model that has this identity in its tag."""
+
+    def create_model(self, experiment_id: str, run_id: str, name: str, tags: Mapping[str, str]) -> RemoteModel:
+        """A new logged model of a run, which is pending."""
+
+    def finish_model(self, model_id: str) -> None:
+        """Show a logged model as ready."""
 
     def log_batch(
         self, run_id: str, metrics: Collection[Point], params: Mapping[str, str], tags: Mapping[str, str]

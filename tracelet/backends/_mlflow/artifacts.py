@@ -1,7 +1,8 @@
 """Brings files to where MLflow keeps a run's artifacts: through the server in pieces, or by MLflow's own repositories.
 
-On the backend's thread only. A file that comes again replaces itself. What can't be stored, wherever that lies, is
-rejected and holds up nothing.
+Each object on one thread only: the backend's, or that of its artifacts. A file that comes again replaces itself, or,
+where nothing else could be in its place, is left as it is: so what was interrupted goes on with the file that it had
+come to. What can't be stored, wherever that lies, is rejected and holds up nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, final
 from urllib.parse import urlsplit
@@ -58,11 +60,54 @@ class Artifacts:
                 source.write_text(str(upload.source), "utf-8", newline="")
             if not os.access(source, os.R_OK):
                 raise RejectedError(f"{source} is no longer in the run directory, or can't be read")
-            if source.is_dir():
-                for file in sorted(path for path in source.rglob("*") if path.is_file()):
-                    self._put(file, f"{upload.path}/{path_of(file.relative_to(source).as_posix())}")
+            if source.is_dir() or upload.is_final:
+                self._store_missing(source, upload)
             elif upload.show is not Show.AS_IMAGE or not self._store_in_grid(source, upload.grid_path, Path(folder)):
                 self._put(source, upload.path)
+
+    def _store_missing(self, source: Path, upload: Upload) -> None:
+        """Store a directory, or an artifact's file; those files that may be there already are looked for first."""
+        files = {upload.path: source}
+        if source.is_dir():
+            found = sorted(path for path in source.rglob("*") if path.is_file())
+            folder = f"{upload.path}/" if upload.path else ""
+            files = {f"{folder}{path_of(file.relative_to(source).as_posix())}": file for file in found}
+        sizes: dict[PurePosixPath, Mapping[str, int]] = {}
+        for path, file in files.items():
+            place = PurePosixPath(path)
+            if upload.is_final and place.parent not in sizes:
+                sizes[place.parent] = self._sizes_bytes(place.parent)
+            if sizes.get(place.parent, {}).get(place.name) != file.stat().st_size:
+                self._put(file, path)
+
+    def _sizes_bytes(self, folder: PurePosixPath) -> Mapping[str, int]:
+        """The sizes of the files that MLflow has in a folder."""
+        if self._server is not None:
+            return {
+                found["path"]: int(found.get("file_size", 0))  # JSON of Protocol Buffers leaves out what is 0.
+                for found in self._listed(folder)
+                if not found.get("is_dir", False)
+            }
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self._get_repository().list_artifacts(None if folder == PurePosixPath(".") else str(folder))
+        except MlflowException as error:
+            raise failure_of(error) from error
+        return {PurePosixPath(one.path).name: one.file_size for one in found if not one.is_dir}
+
+    def _listed(self, folder: PurePosixPath) -> list[dict[str, Any]]:
+        assert self._server is not None
+        where = {"path": f"{self._root.lstrip('/')}/{folder}".removesuffix("/.")}
+        files: list[dict[str, Any]] = self._server.call("GET", _SERVICE, where).get("files", [])
+        return files
+
+    def _get_repository(self) -> Any:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        if self._repository is None:
+            self._repository = get_artifact_repository(self._uri, tracking_uri=self._tracking_uri)
+        return self._repository
 
     def _store_in_grid(self, source: Path, path: str, folder: Path) -> bool:
         """Store an image as `MlflowClient.log_image` does; whether that is all there is to keep."""
@@ -91,7 +136,6 @@ class Artifacts:
 
     def _put_by_mlflow(self, source: Path, path: str) -> None:
         from mlflow.exceptions import MlflowException
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         place = PurePosixPath(path)
         parent = None if place.parent == PurePosixPath(".") else str(place.parent)
@@ -99,19 +143,15 @@ class Artifacts:
             named = Path(folder, place.name)  # A repository takes a file's name from the file.
             named.symlink_to(source)
             try:
-                if self._repository is None:
-                    self._repository = get_artifact_repository(self._uri, tracking_uri=self._tracking_uri)
-                self._repository.log_artifact(str(named), parent)
+                self._get_repository().log_artifact(str(named), parent)
             except MlflowException as error:
                 raise failure_of(error) from error
 
     def _reject_where_something_stands(self, path: str, error: ServerFaultError) -> None:
         """A server that keeps artifacts on a disk answers 500 where `a` is a file and `a/b` comes, or the reverse."""
-        assert self._server is not None
         place = PurePosixPath(path)
         for level in (*reversed(place.parents[:-1]), place):
-            where = {"path": f"{self._root.lstrip('/')}/{level.parent}".removesuffix("/.")}
-            for found in self._server.call("GET", _SERVICE, where).get("files", []):
+            for found in self._listed(level.parent):
                 if found["path"] == level.name and found.get("is_dir", False) is (level == place):
                     kind = "directory" if level == place else "file"
                     raise RejectedError(f"MLflow has a {kind} {str(level)!r} where {path!r} should go") from error

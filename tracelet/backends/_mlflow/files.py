@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from tracelet.backends._artifact import ArtifactFacts
 from tracelet.backends._mlflow.mapped import Mapped, Show, Upload, not_storable, renamed, time_ms_of
 from tracelet.backends._mlflow.names import (
     MAX_TAG_CHARS,
@@ -61,12 +62,27 @@ def media(record: MetricData) -> Mapped:
 
 
 def artifact(record: MetricData) -> Mapped:
-    """The file or directory, under its own name."""
-    path = path_of(record.name)
-    marks, changes = renamed(record.name, path)
-    if kind := (record.metadata or {}).get("type"):
-        marks[mark("tracelet.artifact_type.", record.name)] = cut(storable(str(kind)), MAX_TAG_CHARS)
-    return Mapped(marks=marks, uploads=(Upload(path, Path(record.value)),), changes=tuple(changes))
+    """The file or directory: the first version under its own name, a later one under `versions/<name>/<version>`.
+
+    A tag for each version describes it, and is all there is of a reference.
+    """
+    facts = ArtifactFacts.of(record)
+    path = path_of(facts.name)
+    marks, changes = renamed(facts.name, path)
+    if facts.type:
+        marks[mark("tracelet.artifact_type.", facts.name)] = cut(storable(facts.type), MAX_TAG_CHARS)
+    if facts.version not in (None, "v0"):
+        path = path_of(f"versions/{facts.name}/{facts.version}")
+        if facts.path is not None and facts.path.name != facts.version:  # A file, which keeps its name.
+            path += f"/{path_of(facts.path.name)}"
+    described = facts.described() | ({} if facts.path is None else {"path": path})
+    text = storable(json.dumps(_valid(described), default=str))
+    if len(text) > MAX_TAG_CHARS:
+        text = json.dumps({name: value for name, value in described.items() if name != "metadata"})
+    label = facts.name if facts.version is None else f"{facts.name}:{facts.version}"
+    tags = {mark("tracelet.artifact.", label): cut(text, MAX_TAG_CHARS)}
+    uploads = () if facts.path is None else (Upload(path, facts.path, is_final=facts.version is not None),)
+    return Mapped(tags=tags, marks=marks, uploads=uploads, changes=tuple(changes))
 
 
 def _file(record: MetricData, source: Path | str, suffix: str, show: Show = Show.AS_FILE) -> Mapped:

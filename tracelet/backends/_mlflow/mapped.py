@@ -33,12 +33,14 @@ class Upload:
         path: Where among the run's artifacts.
         source: The file or directory, or the text that it shall hold.
         grid_path: For `AS_IMAGE`: the path there, without suffix.
+        is_final: Whether nothing else ever comes to this path, so that a file of its size there is this one.
     """
 
     path: str
     source: Path | str
     show: Show = Show.AS_FILE
     grid_path: str = ""
+    is_final: bool = False
 
 
 @final

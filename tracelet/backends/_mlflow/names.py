@@ -19,6 +19,7 @@ TITLES: Final = NameEscaping(r"\x01-\uD7FF\uE000-\U0010FFFF", 250)
 _FILES: Final = NameEscaping(r"\w./ \-=+,@()~", 500, paths=True)
 _LONG_FILES: Final = NameEscaping(r"a-zA-Z0-9_. \-=", 200)
 _MAX_LEVEL_BYTES: Final = 200
+MODELS: Final = NameEscaping(r"\w \-+=,@()", 200)  # Logged models.
 _GRID_KEYS: Final = NameEscaping(r"a-zA-Z0-9_./ \-", 120, paths=True)  # As `MlflowClient.log_image` has it.
 
 

@@ -15,9 +15,11 @@ from typing import Any, Final, final
 from tracelet.backends._mlflow.api import (
     FEATURE,
     HISTORY_PAGE,
+    MODEL_TAG,
     RUN_UUID_TAG,
     Point,
     RefusalError,
+    RemoteModel,
     RemoteRun,
     failure,
     failure_of,
@@ -67,6 +69,22 @@ class RestApi:
     def update_run(self, run_id: str, status: str, end_ms: int | None) -> None:
         end = {} if end_ms is None else {"end_time": end_ms}
         self.call("POST", f"{_API}/runs/update", {"run_id": run_id, "status": status, **end})
+
+    def has_models(self) -> bool:
+        return int(self._send("GET", "/version").partition(".")[0]) >= 3
+
+    def find_model(self, experiment_id: str, identity: str) -> RemoteModel | None:
+        wanted = {"experiment_ids": [experiment_id], "filter": f"tags.`{MODEL_TAG}` = '{identity}'", "max_results": 1}
+        found = self.call("POST", f"{_API}/logged-models/search", wanted)
+        return next(map(_model, found.get("models", [])), None)
+
+    def create_model(self, experiment_id: str, run_id: str, name: str, tags: Mapping[str, str]) -> RemoteModel:
+        body = {"experiment_id": experiment_id, "source_run_id": run_id, "name": name, "tags": _pairs(tags)}
+        return _model(self.call("POST", f"{_API}/logged-models", body)["model"])
+
+    def finish_model(self, model_id: str) -> None:
+        body = {"model_id": model_id, "status": "LOGGED_MODEL_READY"}
+        self.call("PATCH", f"{_API}/logged-models/{model_id}", body)
 
     def log_batch(
         self, run_id: str, metrics: Collection[Point], params: Mapping[str, str], tags: Mapping[str, str]
@@ -141,6 +159,10 @@ class RestApi:
 
 def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"key": key, "value": value} for key, value in values.items()]
+
+
+def _model(found: Mapping[str, Any]) -> RemoteModel:
+    return RemoteModel(found["info"]["model_id"], found["info"]["artifact_uri"])
 
 
 def _run(found: Mapping[str, Any]) -> RemoteRun:

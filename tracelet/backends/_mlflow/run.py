@@ -14,7 +14,15 @@ import os
 from pathlib import Path
 
 from tracelet.backends._base import RunFacts
-from tracelet.backends._mlflow.api import MAX_FLOAT, RUN_UUID_TAG, MlflowApi, RefusalError, RemoteRun
+from tracelet.backends._mlflow.api import (
+    MAX_FLOAT,
+    RUN_UUID_TAG,
+    MlflowApi,
+    RefusalError,
+    RemoteRun,
+    is_server,
+    without_credentials,
+)
 from tracelet.backends._mlflow.names import KEYS, MAX_TAG_CHARS, TITLES, cut, storable
 from tracelet.core.changes import StoredPoint
 from tracelet.delivery.state import RemoteState
@@ -45,6 +53,22 @@ def open_run(api: MlflowApi, facts: RunFacts, state: RemoteState, experiment: st
         raise PermanentError(f"MLflow refuses the run: {refusal}") from refusal
     state.update({"run_id": run.run_id})
     return run
+
+
+def place_of(run: RemoteRun | None, uri: str | None) -> dict[str, str | None]:
+    """Where a run is, for `get_status`."""
+    return {
+        "run_id": run and run.run_id,
+        "experiment_id": run and run.experiment_id,
+        "tracking_uri": uri and without_credentials(uri),
+    }
+
+
+def page_of(run: RemoteRun | None, uri: str | None) -> str | None:
+    """The address of a run's page; None without a server."""
+    if run is None or uri is None or not is_server(uri):
+        return None
+    return f"{without_credentials(uri)}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
 
 
 def get_active_run(api: MlflowApi, run_id: str, state_dir: Path) -> RemoteRun:

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 from tracelet.backends._mlflow.api import (
     FEATURE,
     HISTORY_PAGE,
+    MODEL_TAG,
     RUN_UUID_TAG,
     Point,
+    RemoteModel,
     RemoteRun,
     failure_of,
     without_credentials,
@@ -89,6 +91,28 @@ class StoreApi:
 
         with _judged():
             self._store.update_run_info(run_id, RunStatus.from_string(status), end_ms, None)
+
+    def has_models(self) -> bool:
+        return int(require("mlflow", FEATURE).__version__.partition(".")[0]) >= 3
+
+    def find_model(self, experiment_id: str, identity: str) -> RemoteModel | None:
+        with _judged():
+            found = self._store.search_logged_models([experiment_id], f"tags.`{MODEL_TAG}` = '{identity}'")
+        return next((RemoteModel(model.model_id, model.artifact_location) for model in found), None)
+
+    def create_model(self, experiment_id: str, run_id: str, name: str, tags: Mapping[str, str]) -> RemoteModel:
+        from mlflow.entities import LoggedModelTag
+
+        pairs = [LoggedModelTag(key, value) for key, value in tags.items()]
+        with _judged():
+            model = self._store.create_logged_model(experiment_id, name, run_id, pairs)
+        return RemoteModel(model.model_id, model.artifact_location)
+
+    def finish_model(self, model_id: str) -> None:
+        from mlflow.entities import LoggedModelStatus
+
+        with _judged():
+            self._store.finalize_logged_model(model_id, LoggedModelStatus.READY)
 
     def log_batch(
         self, run_id: str, metrics: Collection[Point], params: Mapping[str, str], tags: Mapping[str, str]
