@@ -18,6 +18,7 @@ import typer.core
 
 from tracelet import __version__
 from tracelet.cli import (
+    archive,
     artifacts,
     compare,
     doctor,
@@ -77,6 +78,8 @@ def make_app() -> typer.Typer:
     app.command("status")(status.status)
     app.command("verify")(verify.verify)
     app.command("prune")(prune.prune)
+    app.command("archive")(archive.archive)
+    app.command("unarchive")(archive.unarchive)
     app.command("plugins")(plugins.plugins)
     app.command("doctor")(doctor.doctor)
     app.command("version")(_version)

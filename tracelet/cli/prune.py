@@ -56,7 +56,7 @@ def prune(
     part = Part.ARTIFACTS if artifacts_only else Part.MEDIA if media_only else Part.ALL
     criteria = Criteria(
         older_than_s=None if older_than is None else _amount(older_than, _SECONDS, "--older-than"),
-        larger_than_bytes=None if larger_than is None else int(_amount(larger_than, _BYTES, "--larger-than")),
+        larger_than_bytes=None if larger_than is None else byte_count(larger_than, "--larger-than"),
         statuses=_statuses(status),
         project=project,
         keep=keep,
@@ -106,6 +106,11 @@ def prune(
         console.print(f"Would delete {what}{plural(went, 'run')} and free {size}. Do it with --yes.")
     else:
         console.print(f"Deleted {what}{plural(went, 'run')}: {size}.")
+
+
+def byte_count(text: str, option: str) -> int:
+    """A size such as `500MB` or `1GiB`, in bytes."""
+    return int(_amount(text, _BYTES, option))
 
 
 def _amount(text: str, units: dict[str, int], option: str) -> float:

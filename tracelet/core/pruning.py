@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Final, final
 from urllib.parse import unquote
 
-from tracelet.delivery.lease import LOCK_FILE, Lease
+from tracelet.delivery.lease import LOCK_FILE, Lease, is_leased
 from tracelet.delivery.report import DeliveryStatus
 from tracelet.errors import JournalError, UsageError
-from tracelet.journal.directory import RunDirectory, make_private_directory
+from tracelet.journal.directory import RunDirectory, delivery_directory, make_private_directory
 from tracelet.journal.load import Run, list_runs
 from tracelet.journal.status import RunStatus
 from tracelet.journal.watch import RunWatch
@@ -35,6 +35,7 @@ from tracelet.journal.watch import RunWatch
 logger = logging.getLogger(__name__)
 
 TRASH: Final = ".trash"
+_ABANDONED_S: Final = 86_400.0
 _BLOCK_BYTES: Final = 512  # The unit of `st_blocks`, whatever the filesystem has.
 
 
@@ -111,25 +112,31 @@ def plan_pruning(directory: Path, criteria: Criteria, backends: Sequence[str]) -
         size_bytes = sum(_sizes(_places(run.path, criteria.part)).values())
         if size_bytes <= (criteria.larger_than_bytes or 0):  # Of a part there may be nothing; a run has its journal.
             continue
-        found.append(Pruned(run, ended_s, size_bytes, obstacle(run.path, backends)))
+        found.append(Pruned(run, ended_s, size_bytes, _obstacle(run.path, backends)))
     return found
 
 
-def obstacle(path: Path, backends: Sequence[str], *, is_leased_by_us: bool = False) -> str | None:
-    """Why a run may not go; None if it may."""
+def in_use(path: Path, *, is_leased_by_us: bool = False) -> str | None:
+    """What a process does with a run at this moment; None if none does anything."""
     try:
-        run, directory = Run(path), RunDirectory.open(path)
+        run = Run(path)
         if run.status is RunStatus.RUNNING or run.is_written:
             return "a process is writing it"
-        end = RunWatch(directory).look()
-        for backend in sorted({*_backends(path), *backends}):
-            status = DeliveryStatus.of(directory, backend, end)
-            if status.is_active and not is_leased_by_us:
-                return f"it is being sent to {backend}"
-            if status.waiting:
-                return f"{status.waiting:,} records are not at {backend} yet"
     except (JournalError, OSError) as error:
         return f"it can't be read: {error}"
+    sending = [] if is_leased_by_us else [name for name in _backends(path) if is_leased(delivery_directory(path, name))]
+    return f"it is being sent to {sending[0]}" if sending else None
+
+
+def _obstacle(path: Path, backends: Sequence[str], *, is_leased_by_us: bool = False) -> str | None:
+    """Why a run may not go; None if it may."""
+    if (why := in_use(path, is_leased_by_us=is_leased_by_us)) is not None:
+        return why
+    run = RunDirectory.open(path)
+    end = RunWatch(run).look()
+    for backend in sorted({*_backends(path), *backends}):
+        if waiting := DeliveryStatus.of(run, backend, end).waiting:
+            return f"{waiting:,} records are not at {backend} yet"
     return None
 
 
@@ -151,8 +158,13 @@ def prune(chosen: Iterable[Pruned], part: Part, backends: Sequence[str]) -> Iter
         yield pruned, pruned.kept_because or remove(pruned.run.path, part, backends)
 
 
-def remove(path: Path, part: Part, backends: Sequence[str]) -> str | None:
+def remove(path: Path, part: Part, backends: Sequence[str] | None) -> str | None:
     """Delete a run, or a part of it; returns why not, if it must stay. Also clears away what kills have left.
+
+    Args:
+        path: The run directory.
+        part: What goes.
+        backends: As for `plan_pruning`. None: no backend has to have it, for there is a copy.
 
     Raises:
         UsageError: The disk refuses.
@@ -160,11 +172,16 @@ def remove(path: Path, part: Part, backends: Sequence[str]) -> str | None:
     trash = path.parent.parent / TRASH
     try:
         place = make_private_directory(trash / f"gone-{secrets.token_hex(8)}")
-        with _leases(path) as is_taken:
+        with leases(path) as is_taken:
             if not is_taken:
                 return "it is being sent at this moment"
-            if (why := obstacle(path, backends, is_leased_by_us=True)) is not None:
-                return why
+            check = (
+                in_use(path, is_leased_by_us=True)
+                if backends is None
+                else _obstacle(path, backends, is_leased_by_us=True)
+            )
+            if check is not None:
+                return check
             for number, source in enumerate(_places(path, part)):
                 os.rename(source, place / f"{number}-{source.name}")
         if part is Part.ALL and (why := _reborn(place / f"0-{path.name}")) is not None:
@@ -188,6 +205,10 @@ def _empty(trash: Path) -> None:
     """Delete what lies in the trash; several processes may do so at once."""
     for place in trash.glob("gone-*"):
         shutil.rmtree(place, ignore_errors=True)
+    for place in trash.glob("unpacking-*"):  # An archive's; where it is this old, its process was killed.
+        with contextlib.suppress(OSError):
+            if time.time() - os.stat(place).st_mtime > _ABANDONED_S:
+                shutil.rmtree(place, ignore_errors=True)
     with contextlib.suppress(OSError):  # Somebody else's is in there, or it is gone.
         trash.rmdir()
 
@@ -220,11 +241,11 @@ def _backends(path: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _leases(path: Path) -> Iterator[bool]:
+def leases(path: Path) -> Iterator[bool]:
     """Take the right to deliver to all backends, or tell that a process has one of them."""
-    leases = [Lease(file.parent) for file in sorted((path / "delivery").glob(f"*/{LOCK_FILE}"))]
+    taken = [Lease(file.parent) for file in sorted((path / "delivery").glob(f"*/{LOCK_FILE}"))]
     try:
-        yield all(lease.acquire() for lease in leases)
+        yield all(lease.acquire() for lease in taken)
     finally:
-        for lease in leases:
+        for lease in taken:
             lease.release()
