@@ -5,9 +5,13 @@ import io
 import os
 
 import pytest
+from starlette.testclient import TestClient
 
-from tests.ui.demo import HOSTILE, SCRIPT_FILE
+from tests.ui.conftest import TOKEN
+from tests.ui.demo import HOSTILE, SCRIPT_FILE, experiment
+from tracelet import Experiment
 from tracelet.journal.load import Run
+from tracelet.ui.server import make_app
 
 # -- the table ---------------------------------------------------------------------------------------------------------
 
@@ -50,7 +54,6 @@ def test_a_killed_and_a_failed_run_are_shown_as_such(ask):
 
 
 def test_a_run_that_is_there_twice_goes_by_its_uuid(tmp_path):
-    from tests.ui.demo import experiment
     from tracelet.ui.catalog import Catalog
 
     for project in ("one", "two"):
@@ -94,7 +97,9 @@ def test_an_image_is_shown_and_anything_that_can_hold_a_script_is_an_attachment(
     image = ask("records", run="everything", type="image", name="samples")["records"][0]["value"]
     shown = client.get("/file", params={"run": "everything", "path": image, "show": 1})
     assert (shown.headers["content-type"], shown.headers["content-disposition"][:6]) == ("image/png", "inline")
-    for file in ask("run", run="hostile")["files"]:
+    files = [file for made in ask("run", run="hostile")["artifacts"]["made"] for file in made["files"]]
+    assert [file["name"] for file in files] == ["evil.html", "evil.svg"]
+    for file in files:
         for show in ({}, {"show": 1}):
             answer = client.get("/file", params={"run": "hostile", "path": file["path"], **show})
             assert answer.text == SCRIPT_FILE
@@ -201,3 +206,35 @@ def test_bounds_hold(ask):
     assert "is none" in ask("series", code=400, run="study0", name="train/loss", points="many")["error"]
     assert "is none" in ask("series", code=400, run="study0", name="train/loss", smooth="nan")["error"]
     assert len(ask("series", run="study0", name="train/loss", points=-5)["series"][0]["x"]) < 10
+
+
+def test_the_ranks_of_a_run_are_not_mixed_and_have_a_band(tmp_path):
+    with experiment(tmp_path, "ranks", run_id="ranks") as run:
+        other = Experiment.attach(run.run_dir, rank=1)
+        for step in range(3):
+            run.log_metric("loss", 1.0, step)
+            other.log_metric("loss", 3.0, step)
+        other.stop()
+    client = TestClient(make_app(tmp_path, TOKEN), base_url="http://127.0.0.1:6070")
+    client.get(f"/?token={TOKEN}")
+    question = {"run": "ranks", "name": "loss"}
+    assert client.get("/api/series", params=question).json()["series"][0]["y"] == [1, 1, 1]
+    band = client.get("/api/band", params={**question, "ranks": 1}).json()
+    assert (band["low"], band["mean"], band["high"]) == ([1, 1, 1], [2, 2, 2], [3, 3, 3])
+
+
+def test_artifacts_are_listed_with_who_used_them(tmp_path):
+    from tracelet.ui.details import run_facts
+
+    (tmp_path / "model.bin").write_bytes(b"weights")
+    with experiment(tmp_path, "maker", run_id="maker") as maker:
+        maker.log_artifact(tmp_path / "model.bin", "model", "model", aliases=["best"])
+        maker.flush(10)
+        with experiment(tmp_path, "user", run_id="user") as user:
+            user.use_artifact("model:best", run=maker.run_dir)
+    made = run_facts(Run(maker.run_dir))["artifacts"]["made"]
+    assert [(one["name"], one["version"], one["type"], one["used_by"]) for one in made] == [
+        ("model", "v0", "model", ["user"])
+    ]
+    assert {"best", "latest"} == {*made[0]["aliases"]}
+    assert [used["run_id"] for used in run_facts(Run(user.run_dir))["artifacts"]["used"]] == ["maker"]

@@ -14,7 +14,7 @@ The interface between the page and the server. All answers are JSON but the last
 | `/api/names` | `run`* | the series of these runs, and how many points |
 | `/api/series` | `run`*, `name`*, `x`, `from`, `to`, `points`, | a curve for each run and name, thinned to |
 |  | `smooth`, `all` | `points`; see `curves.Drawing` |
-| `/api/band` | `run`*, `name`, `x`, `from`, `to`, `points` | mean, least and greatest value over the runs |
+| `/api/band` | `run`*, `name`, `x`, `from`, `to`, `points`, `ranks` | mean, extremes over runs (and ranks) |
 | `/api/pulse` | `run`* | status and a version: changed, so ask again |
 | `/api/compare` | `run`* | parameters and metrics side by side |
 | `/api/console` | `run`, `name`, `before` | the last lines printed, or those before a line |

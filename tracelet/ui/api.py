@@ -205,7 +205,7 @@ class Api:
         return StreamingResponse(lines(), media_type="text/csv; charset=utf-8", headers=headers)
 
     def _placed(self, query: QueryParams) -> Iterator[tuple[Entry, str, str, curves.Floats, Series]]:
-        """Each asked series of each run, with the name of its x-axis and where its points are on it."""
+        """Each asked series of each run (and rank), with the name of its x-axis and where its points are on it."""
         names = [_bounded(name) for name in query.getlist("name")[:_MAX_NAMES]]
         wanted, superseded = query.get("x") or None, query.get("all") == "1"
         for entry in self._entries(query):
@@ -216,9 +216,10 @@ class Api:
                 if name not in known:
                     continue
                 axis = _axis(wanted or defined.get(name, curves.STEP), known)
-                series = followed.series(name, superseded=superseded)
                 other = followed.series(axis) if axis in known else None
-                yield entry, name, axis, curves.places(series, axis, other, entry.created_s), series
+                for rank in followed.ranks(name) if query.get("ranks") == "1" else [None]:
+                    series = followed.series(name, rank, superseded=superseded)
+                    yield entry, name, axis, curves.places(series, axis, other, entry.created_s), series
 
     # -- what is asked for ---------------------------------------------------------------------------------------------
 

@@ -12,18 +12,20 @@ from tracelet.cli._delivery import delivery_facts
 from tracelet.cli.runs import summary
 from tracelet.cli.show import SeriesSummary
 from tracelet.core.alerts import ALERT_NAME
-from tracelet.core.records import MetricData, MetricType, is_status
+from tracelet.core.records import MetricData, MetricType
 from tracelet.delivery.report import DeliveryStatus, known_backends
+from tracelet.journal.artifacts import Artifact
 from tracelet.journal.directory import RunDirectory
+from tracelet.journal.lineage import users_of
 from tracelet.journal.load import Run
-from tracelet.journal.reader import FILE_TYPES, first_lines
+from tracelet.journal.reader import FILE_TYPES
 from tracelet.journal.watch import RunWatch
 from tracelet.ui.follow import FollowedRun
 from tracelet.utils.choosing import natural
 
 CONSOLE: Final = "console/"
 _SHOWN_TYPES: Final = (*FILE_TYPES, MetricType.TEXT, MetricType.TABLE, MetricType.HISTOGRAM)
-_MAX_LISTED_FILES: Final = 500
+_MAX_LISTED: Final = 500
 _MAX_TEXT_CHARS: Final = 20_000
 _MAX_ROWS: Final = 500
 _MAX_COLUMNS: Final = 100
@@ -51,38 +53,12 @@ def run_facts(run: Run) -> dict[str, Any]:
         "alerts": alerts[:_PAGE],
         "attempts": _attempts(run),
         "delivery": _deliveries(run),
-        "files": _files(run),
+        "artifacts": _artifacts(run),
     }
 
 
 def _attempts(run: Run) -> list[dict[str, Any]]:
-    """Each time that a process worked on this run, in the order of their beginnings."""
-    ends = [record for record in run.records(MetricType.CUSTOM) if is_status(record)]
-    lines = sorted((line for line in first_lines(run.path) if line.get("role") == "main"), key=_born_ns)
-    attempts = []
-    for index, line in enumerate(lines):
-        began_s = _born_ns(line) / 1e9
-        next_s = _born_ns(lines[index + 1]) / 1e9 if index + 1 < len(lines) else float("inf")
-        end = next((r for r in ends if began_s <= (r.timestamp or 0.0) < next_s), None)
-        process = line.get("process")
-        host = process.get("host") if isinstance(process, Mapping) else None
-        pid = process.get("pid") if isinstance(process, Mapping) else None
-        last = run.status.value if index + 1 == len(lines) else "killed"
-        attempts.append(
-            {
-                "began_s": began_s,
-                "ended_s": None if end is None else end.timestamp,
-                "status": last if end is None else end.value,
-                "host": host,
-                "pid": pid,
-            }
-        )
-    return attempts
-
-
-def _born_ns(line: Mapping[str, Any]) -> int:
-    born = line.get("time_ns")
-    return born if isinstance(born, int) else 0
+    return [{**asdict(attempt), "status": attempt.status.value} for attempt in run.attempts]
 
 
 def _deliveries(run: Run) -> list[dict[str, Any]]:
@@ -91,25 +67,40 @@ def _deliveries(run: Run) -> list[dict[str, Any]]:
     return [delivery_facts(DeliveryStatus.of(directory, backend, end)) for backend in known_backends(run.path)]
 
 
-def _files(run: Run) -> list[dict[str, Any]]:
-    """The files of the artifacts, with where each lies in the run; those of a directory one by one."""
-    found: list[dict[str, Any]] = []
-    for record in run.records(MetricType.ARTIFACT):
-        place = Path(str(record.value))
-        below = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
-        kind = None if record.metadata is None else record.metadata.get("artifact_type", record.metadata.get("type"))
-        for path in below[: _MAX_LISTED_FILES - len(found)]:
-            inside = f"/{path.relative_to(place)}" if path != place else ""
-            found.append(
-                {
-                    "name": record.name + inside,
-                    "kind": kind,
-                    "path": relative(run, path),
-                    "bytes": path.stat().st_size if path.is_file() else None,
-                    "time_s": record.timestamp,
-                }
-            )
-    return found
+def _artifacts(run: Run) -> dict[str, Any]:
+    """What the run keeps, with where each file lies in it, who has used it, and what the run has used itself."""
+    artifacts = run.artifacts()
+    users = users_of(run) if artifacts else {}
+    made = [
+        {
+            "name": one.name,
+            "version": one.version,
+            "type": one.type,
+            "aliases": one.aliases,
+            "step": one.step,
+            "digest": one.digest,
+            "reference": one.reference,
+            "bytes": one.size_bytes,
+            "time_s": one.time_s,
+            "changed": one.changed,
+            "used_by": users.get((one.name, one.version), []),
+            "files": _files(run, one),
+        }
+        for one in artifacts[:_MAX_LISTED]
+    ]
+    return {"made": made, "used": run.used_artifacts()[:_MAX_LISTED]}
+
+
+def _files(run: Run, artifact: Artifact) -> list[dict[str, Any]]:
+    place = artifact.path
+    if place is None or not place.exists():
+        return []
+    below = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+    return [
+        {"name": place.name if path == place else str(path.relative_to(place)), "path": relative(run, path)}
+        | {"bytes": path.stat().st_size}
+        for path in below[:_MAX_LISTED]
+    ]
 
 
 def relative(run: Run, path: str | Path) -> str:

@@ -17,10 +17,11 @@ import numpy as np
 from tracelet.core.records import REWIND_NAME, SEGMENT_NAME, MetricType
 from tracelet.journal.columns import Columns
 from tracelet.journal.directory import own_files
-from tracelet.journal.format import writer_of_log, writer_of_segment
+from tracelet.journal.format import log_name, writer_of_log, writer_of_segment
 from tracelet.journal.live import still_holds
 from tracelet.journal.load import Series
-from tracelet.journal.reader import WriterReader
+from tracelet.journal.ranks import rank_of
+from tracelet.journal.reader import WriterReader, first_line
 from tracelet.ui.columns import ScalarFollower
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class _Writer:
         self.scalars = ScalarFollower(directory, writer)
         self.lines: dict[str, list[tuple[int, float, float]]] = defaultdict(list)  # Scalars that came as lines.
         self.reader = WriterReader(directory, writer)
+        self.rank = rank_of(first_line(directory / log_name(writer)) or {})
 
     def read(self, segments: list[int]) -> int:
         """Take in what has come; the number of lines."""
@@ -115,14 +117,20 @@ class FollowedRun:
                     found[name] = (kind, count + len(lines))
         return found
 
-    def series(self, name: str, *, superseded: bool = False) -> Series:
-        """A series over all writers; an empty one where the run has none of this name.
+    def ranks(self, name: str) -> list[int]:
+        """The processes that have a series, by rank."""
+        with self._lock:
+            return sorted({writer.rank for writer in self._writers.values() if writer.parts(name)})
+
+    def series(self, name: str, rank: int | None = None, *, superseded: bool = False) -> Series:
+        """A series; an empty one where the run has none of this name.
 
         Args:
             name: The series.
+            rank: Of the process. None: the first one that has it, as `Run.series`.
             superseded: Also the points that a run which resumed from an earlier step has computed again.
         """
-        whole = self._whole(name)
+        whole = self._whole(name, rank)
         if superseded:
             return whole
         rewinds = self._whole(REWIND_NAME)
@@ -132,9 +140,11 @@ class FollowedRun:
         holds = still_holds(whole, rewinds, segments if len(segments) else None)
         return Series(name, whole.steps[holds], whole.values[holds], whole.times_s[holds])
 
-    def _whole(self, name: str) -> Series:
+    def _whole(self, name: str, rank: int | None = None) -> Series:
+        wanted = next(iter(self.ranks(name)), 0) if rank is None else rank
         with self._lock:
-            parts = [part for writer in self._writers.values() for part in writer.parts(name)]
+            writers = [writer for writer in self._writers.values() if writer.rank == wanted]
+            parts = [part for writer in writers for part in writer.parts(name)]
         if len(parts) == 1:
             return Series(name, *parts[0])
         columns = Columns(*map(np.concatenate, zip(_NOTHING, *parts, strict=True)))

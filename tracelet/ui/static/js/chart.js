@@ -103,7 +103,7 @@ export class Chart {
   }
 
   async bands(query, signal) {
-    const answers = await Promise.all(this.view.groups.map((group) => get("band", { ...query, run: group.runs, points: 300 }, signal)));
+    const answers = await Promise.all(this.view.groups.map((group) => get("band", { ...query, run: group.runs, points: 300, ranks: this.view.by === "ranks" ? "1" : null }, signal)));
     this.foot.textContent = "mean, with the least and the greatest value";
     return answers.flatMap((band, index) => {
       this.xLabel = band.x_label;
@@ -130,7 +130,7 @@ export class Chart {
       hoverlabel: { bgcolor: color("--card"), bordercolor: line, font: { color: color("--text"), size: 12 }, namelength: 28 },
       xaxis: { ...axis, type: x === "wall" ? "date" : log.includes("x") ? "log" : "linear", title: { text: escaped(UNITS[this.xLabel] || this.xLabel || ""), font: { size: 11 }, standoff: 4 },
         showspikes: true, spikemode: "across", spikethickness: 1, spikecolor: soft, spikedash: "solid", ...(range ? { range } : { autorange: true }) },
-      yaxis: { ...axis, type: log.includes("y") ? "log" : "linear", exponentformat: "e" },
+      yaxis: { ...axis, type: log.includes("y") ? "log" : "linear", exponentformat: "e", ...(this.view.clip ? this.withoutOutliers(traces) : { autorange: true }) },
       yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
     };
     for (const trace of traces) if (trace.name) trace.name = escaped(trace.name);
@@ -138,6 +138,15 @@ export class Chart {
     if (!this.drawn) this.listen(Plotly);
     this.drawn = true;
     this.plot.classList.remove("waiting");
+  }
+
+  withoutOutliers(traces) {
+    const log = this.view.log.includes("y");
+    const values = traces.filter((trace) => !trace.yaxis).flatMap((trace) => trace.y).filter((y) => !log || y > 0).sort((a, b) => a - b);
+    if (!values.length) return { autorange: true };
+    const [low, high] = [0.01, 0.99].map((part) => values[Math.round(part * (values.length - 1))]).map((end) => (log ? Math.log10(end) : end));
+    const room = (high - low || Math.abs(high) || 1) * 0.05;
+    return { range: [low - room, high + room] };
   }
 
   listen(Plotly) {

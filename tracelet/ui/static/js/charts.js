@@ -31,6 +31,7 @@ export class ChartsView {
     this.smooth = Number(found.get("smooth")) || 0;
     this.zoom = found.get("zoom") ? found.get("zoom").split(",").map(Number) : null;
     this.all = found.get("all") === "1";
+    this.clip = found.get("clip") === "1";
     this.pinned = new Set(found.getAll("pin"));
     this.shown = FIRST_CHARTS;
     this.setGroups(found.get("by") || "");
@@ -59,6 +60,7 @@ export class ChartsView {
   setGroups(by) {
     this.by = by;
     if (!by) return void (this.groups = null);
+    if (by === "ranks") return void (this.groups = this.runs.map((run) => ({ label: run.name, runs: [run.key] })));
     const groups = new Map();
     for (const run of this.runs) {
       const label = by === "all" ? "all runs" : `${by}=${parameter(valueOf(run, by) ?? "none")}`;
@@ -96,8 +98,9 @@ export class ChartsView {
       h("label", null, "Smooth", slider, weight),
       select("x", this.x, axes, (x) => ((this.zoom = null), update({ zoom: null }), (this.reset.hidden = true), set("x", x))),
       toggle("log x", "x"), toggle("log y", "y"),
-      this.runs.length > 1 && select("Band over", this.by, [["", "nothing"], ["all", "all runs"], ...params.map((key) => [key, key])], (by) => (this.setGroups(by), update({ by }), replace(this.keyPlace, ...this.keyItems()), this.refresh())),
+      select("Band over", this.by, [["", "nothing"], ["ranks", "ranks of each run"], ...(this.runs.length > 1 ? [["all", "all runs"], ...params.map((key) => [key, key])] : [])], (by) => (this.setGroups(by), update({ by }), replace(this.keyPlace, ...this.keyItems()), this.refresh())),
       h("label", { title: "Also points that a resumed run has computed again" }, h("input", { type: "checkbox", checked: this.all, onchange: (event) => set("all", event.target.checked) }), "superseded"),
+      h("label", { title: "Leave the highest and lowest percent out of the y-axis" }, h("input", { type: "checkbox", checked: this.clip, onchange: (event) => set("clip", event.target.checked) }), "clip outliers"),
       this.reset);
   }
 

@@ -3,6 +3,7 @@
 import { fileAddress, get } from "./api.js";
 import { card, empty, h } from "./dom.js";
 import { bytes, moment } from "./format.js";
+import { link } from "./state.js";
 
 export async function consoleTab(body, run, signal) {
   if (!run.consoles.length) return void body.append(empty("No console output", "The collector `environment` records it, which is on unless the settings say:", 'collectors = []'));
@@ -29,7 +30,7 @@ export async function codeTab(body, run, signal) {
   if (!run.git_commit && !facts.length) return void body.append(empty("No code recorded", "The collector `git` does it, in a repository, with:", "pip install 'tracelet[git]'"));
   body.append(card("Commit", null, h("table", null, h("tbody", null, [["commit", run.git_commit || "–"], ...facts.map(([name, value]) => [name.slice(8), String(value)])].map(([name, value]) =>
     h("tr", null, h("th", { scope: "row" }, name), h("td", { class: "wrap mono" }, value)))))));
-  const patches = run.files.filter(({ name, path }) => /\.(patch|diff)$/.test(name) || /\.(patch|diff)$/.test(path));
+  const patches = run.artifacts.made.flatMap(({ files }) => files).filter(({ name }) => /\.(patch|diff)$/.test(name));
   if (!patches.length) body.append(h("p", { class: "soft" }, "Nothing differed from the commit, or the difference was not recorded."));
   for (const patch of patches) {
     const answer = await fetch(fileAddress(run.key, patch.path, true), { signal });
@@ -48,7 +49,16 @@ function diff(text) {
 }
 
 export function filesTab(body, run) {
-  if (!run.files.length) return void body.append(empty("No files", "Keep one with the run:", 'run.log_artifact("model.pt", type="model")'));
-  body.append(h("div", { class: "card scroll" }, h("table", null, h("thead", null, h("tr", null, ["Name", "Type", "Size", "Kept"].map((text) => h("th", { scope: "col" }, text)))),
-    h("tbody", null, run.files.map((file) => h("tr", null, h("td", null, file.bytes === null ? file.name : h("a", { href: fileAddress(run.key, file.path), download: true }, file.name)), h("td", null, file.kind || "–"), h("td", { class: "number" }, bytes(file.bytes)), h("td", null, moment(file.time_s))))))));
+  const { made, used } = run.artifacts;
+  if (used.length) body.append(card("Used", null, h("table", null, h("tbody", null, used.map((one) => h("tr", null, h("td", null, `${one.name}:${one.version}`), h("td", null, one.type || "–"),
+    h("td", null, "of ", h("a", { href: link("/run", { run: one.run_uuid, tab: "files" }) }, one.run_id))))))));
+  if (!made.length) return void body.append(empty("No artifacts", "Keep one with the run:", 'run.log_artifact("model.pt", type="model")'));
+  const heads = ["Name", "Type", "Step", "Size", "Kept", "Used by", "Files", "SHA-256"];
+  const size = (one) => (one.reference ? "elsewhere" : bytes(one.bytes));
+  body.append(h("div", { class: "card scroll" }, h("table", null, h("thead", null, h("tr", null, heads.map((text) => h("th", { scope: "col" }, text)))), h("tbody", null, made.map((one) => h("tr", null,
+    h("td", { class: "name" }, `${one.name}:${one.version} `, one.aliases.map((alias) => h("span", { class: "tag" }, alias))), h("td", null, one.type), h("td", { class: "number" }, one.step ?? "–"),
+    h("td", { class: "number" }, size(one)), h("td", null, moment(one.time_s)), h("td", null, one.used_by.map((id) => [h("a", { href: link("/run", { run: id }) }, id), " "])),
+    h("td", { class: "wrap" }, one.reference ? h("a", { href: one.reference, rel: "noreferrer" }, one.reference) : one.files.map((file) => h("div", null, h("a", { href: fileAddress(run.key, file.path), download: true }, file.name), " ", h("span", { class: "soft" }, bytes(file.bytes)))),
+      one.changed.length > 0 && h("div", { class: "soft" }, `changed since: ${one.changed.join(", ")}`)),
+    h("td", { class: "mono", title: one.digest }, (one.digest || "–").replace("sha256:", "").slice(0, 12))))))));
 }

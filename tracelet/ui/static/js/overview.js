@@ -22,7 +22,7 @@ export async function overviewTab(body, run, signal) {
       run.alerts.length > 0 && card("Alerts", null, table(["Step", "Series", "What"], run.alerts.map(({ step, value }) => [number(step), value.series, value.text])))),
     h("div", null, card("Last values", h("a", { href: link("/run", { run: run.key, tab: "charts" }) }, "Charts"), latest(run)),
       card("Delivery", null, deliveries(run)),
-      card("Attempts", null, table(["Began", "Took", "Status", "Process"], run.attempts.map((one) => [moment(one.began_s), one.ended_s ? duration(one.ended_s - one.began_s) : "–", chip(one.status), one.host ? `${one.host}, pid ${one.pid}` : "–"]))),
+      card("Attempts", null, table(["", "Began", "Took", "Status", "Went back to"], run.attempts.map((one) => [one.number, moment(one.began_s), duration(one.last_s - one.began_s), chip(one.status), one.rewound_to === null ? "–" : `step ${one.rewound_to}`]))),
       card("Environment", null, parameterTable(run.params, null, isEnvironment, "Not recorded: the collector `environment` does it.")))));
   await show(query().get("vs") || "");
 }

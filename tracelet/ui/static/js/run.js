@@ -25,7 +25,7 @@ export async function runPage(place, signal) {
     ["media", "Media", (body) => mediaTab(body, run, signal), run.records.filter(({ type }) => MEDIA.includes(type)).length],
     ["console", "Console", (body) => consoleTab(body, run, signal)],
     ["code", "Code", (body) => codeTab(body, run, signal)],
-    ["files", "Files", (body) => filesTab(body, run), run.files.length],
+    ["files", "Artifacts", (body) => filesTab(body, run), run.artifacts.made.length],
   ];
   const [id, label, show] = tabs.find(([name]) => name === query().get("tab")) || tabs[0];
   const body = h("div", { role: "tabpanel", "aria-label": label, tabindex: 0 });

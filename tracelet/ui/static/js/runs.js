@@ -152,7 +152,7 @@ class RunsPage {
       const label = parameter(valueOf(row, group) ?? "none");
       groups.set(label, [...(groups.get(label) || []), row]);
     }
-    return [...groups].sort((a, b) => natural(a[0], b[0])).flatMap(([label, members]) => [
+    return [...groups].sort((a, b) => a[0] - b[0] || natural(a[0], b[0])).flatMap(([label, members]) => [
       h("tr", { class: "group" }, h("td"), h("th", { scope: "rowgroup", colspan: 5 }, `${group}: ${label} (${members.length}) `,
         h("a", { href: link("/charts", { run: members.map((row) => row.key) }) }, "charts")),
         columns.map((key) => h("td", { class: "number", title: "mean of the group" }, mean(members.map((row) => valueOf(row, key))))), h("td"), h("td")),
