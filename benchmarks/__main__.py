@@ -32,6 +32,7 @@ class Benchmark(enum.StrEnum):
     TRACKERS = "tracker_overhead"
     HOSTING = "hosting"
     COLLECTORS = "collectors"
+    UI = "ui"
 
 
 app = typer.Typer(add_completion=False)
