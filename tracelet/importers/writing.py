@@ -158,7 +158,7 @@ class _Writing:
                     raise JournalError(
                         f"{self._result.path} can't be written: the import ends here. Run it again later"
                     )
-            self._write_facts()
+            self._write_facts(source.created_s)
             if not self._dry_run:
                 self._finish(source)
         finally:
@@ -237,14 +237,14 @@ class _Writing:
             given = (metric.iteration, metric.metadata, time_ns, metric.source)
             self._intake.encoded(metric.name, metric.value, metric.type, encode, *given)
 
-    def _write_facts(self) -> None:
+    def _write_facts(self, time_s: float | None) -> None:
         """Write those that have another value than in the journal, where they are without credentials."""
         for name, metric in self._facts.items():
             _, value, _ = self._redactor.record(metric.name, json_like(metric.value), metric.type, None)
             if name in self._held.facts and self._held.facts[name] == value:
                 self._result.known += 1
             else:
-                self._write(metric)
+                self._write(metric if metric.timestamp else replace(metric, timestamp=time_s))
 
     def _finish(self, source: SourceRun) -> None:
         """The status: as the source has it, or `finished` where it says nothing. Last, wherever anything was added."""

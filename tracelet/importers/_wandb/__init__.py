@@ -1,0 +1,1 @@
+"""W&B's offline runs: the log (`log`), and what its records say (`records`)."""
