@@ -342,14 +342,14 @@ def test_a_manifest_of_a_stranger_reads_no_file_outside(experiment: Experiment, 
     experiment.stop()
     (tmp_path / "secret").write_text("secret")
     place = experiment.run_dir / "artifacts" / "data"
-    fields = json.loads((place / "v0.json").read_text())
+    fields = {**json.loads((place / "v0.json").read_text()), "digest": None, "is_complete": False}
     facts = {"size_bytes": 6, "mtime_ns": 0, "inode": 0, "digest": None}
     for relative in ("../../../../../../secret", os.fspath(tmp_path / "secret"), "a/../../b", "\0", ""):
-        (place / "v0.json").write_text(json.dumps({**fields, "digest": None, "files": {relative: facts}}))
+        (place / "v0.json").write_text(json.dumps({**fields, "files": {relative: facts}}))
         with pytest.raises(CorruptJournalError, match="leads out of the artifact"):
             manifests.Manifest.read(place / "v0.json")
     os.symlink(tmp_path, place / "v0" / "link")
-    (place / "v0.json").write_text(json.dumps({**fields, "digest": None, "files": {"link/secret": facts}}))
+    (place / "v0.json").write_text(json.dumps({**fields, "files": {"link/secret": facts}}))
     Finisher(experiment.run_dir).finish_all()
     found = Run(experiment.run_dir).artifact("data")
     assert (("link/secret",), None) == (found.changed, found.files["link/secret"].digest)

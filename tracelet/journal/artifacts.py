@@ -187,7 +187,7 @@ def with_manifest(artifact: Artifact, path: Path, manifest: Manifest) -> Artifac
     return replace(
         artifact,
         path=path,
-        digest=manifest.digest,
+        digest=manifest.digest or None,
         size_bytes=manifest.size_bytes,
         files=manifest.files,
         changed=manifest.changed,

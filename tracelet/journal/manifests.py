@@ -6,8 +6,8 @@
     the thread that logs               `keep`: takes the next version, links or copies the files, writes the manifest
     tracelet-hashing, `sync`           `Finisher.finish`: hashes the files, keeps equal ones once, completes it
 
-Guarantee: a manifest stands for files that are there as a whole, and is replaced as a whole. One without a digest is
-pending: whoever may write to the run can finish it, also after a kill and also twice.
+Guarantee: a manifest stands for files that are there as a whole, and is replaced as a whole. One that is pending can be
+finished by whoever may write to the run, also after a kill and also twice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, final
+from typing import Final, final
 
 from tracelet.errors import CorruptJournalError
 from tracelet.journal.directory import RunDirectory, make_private_directory, write_atomically
@@ -53,7 +53,8 @@ class Manifest:
         files: By their paths below the directory of the version.
         left_out: What of the user's directory was not kept, and why.
         changed: The files that somebody wrote to after they were logged: they were linked.
-        digest: Of the file; of a directory see `tree_digest`. None: it is pending.
+        digest: Of the file; of a directory see `tree_digest`. None before it has been computed.
+        is_complete: Whether the digests are there, and files that the run has already are links to those.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Manifest:
     left_out: Mapping[str, str]
     changed: tuple[str, ...] = ()
     digest: str | None = None
+    is_complete: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -105,6 +107,17 @@ def _inside(relative: str) -> str:
     if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in relative:
         raise ValueError(f"the path {relative!r} leads out of the artifact")
     return relative
+
+
+def _contained(path: Path, directory: Path) -> Path:
+    """The path, if no link on the way to it leads out of a directory.
+
+    Raises:
+        OSError: One does.
+    """
+    if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(directory)):
+        raise OSError(f"{path} leads out of {directory}")
+    return path
 
 
 def keep(source: Path, place: Path, name: str) -> tuple[Path, Manifest]:
@@ -178,7 +191,7 @@ def pending(run: Path) -> Iterator[Path]:
     """The manifests of a run that are not complete."""
     for path in sorted((run / FOLDER).glob("*/v*.json")):
         try:
-            if Manifest.read(path).digest is None and path.with_suffix("").is_dir():
+            if not Manifest.read(path).is_complete and path.with_suffix("").is_dir():
                 yield path
         except CorruptJournalError as error:
             logger.debug("%s", error)
@@ -230,17 +243,23 @@ class Finisher:
             CorruptJournalError: It can't be read.
             InterruptedHashError: `stopped` became true.
         """
-        manifest = Manifest.read(path)
-        place = path.with_suffix("")
-        if manifest.digest is not None or not place.is_dir():
-            return
+        manifest, place = Manifest.read(path), path.with_suffix("")
+        if not manifest.is_complete and place.is_dir():
+            hashed = manifest if manifest.digest is not None else self._with_digests(manifest, place, stopped)
+            if hashed is not None:
+                hashed.write(path)  # First, or a kill would leave links that look like changes.
+                files = {name: self._kept_once(place, name, facts) for name, facts in hashed.files.items()}
+                replace(hashed, files=files, is_complete=True).write(path)
+
+    def _with_digests(self, manifest: Manifest, place: Path, stopped: Callable[[], bool]) -> Manifest | None:
+        """The manifest with what hashing gives; None where the run has let the files go."""
         files, changed = {}, list(manifest.changed)
         for relative, before in manifest.files.items():
             try:
-                files[relative] = self._hashed(place, relative, stopped)
+                files[relative] = hash_file(_contained(place / relative, place), stopped)
             except OSError as error:
                 if not place.is_dir():
-                    return  # The run has let it go.
+                    return None
                 logger.warning("The file %s of %s can't be hashed: %s", relative, place, error)
                 changed.append(relative)
                 continue
@@ -254,13 +273,7 @@ class Finisher:
             )  # fmt: skip
         digests = {relative: facts.digest for relative, facts in files.items() if facts.digest is not None}
         digest = tree_digest(digests) if manifest.is_directory else next(iter(digests.values()), None)
-        if digest is None:
-            return
-        complete = replace(manifest, files={**manifest.files, **files}, changed=tuple(changed), digest=digest)
-        complete.write(path)  # First, or a kill would leave a link that looks like a change.
-        kept = {relative: self._kept_once(place, relative, facts) for relative, facts in files.items()}
-        if kept != files:
-            replace(complete, files={**complete.files, **kept}).write(path)
+        return replace(manifest, files={**manifest.files, **files}, changed=tuple(changed), digest=digest or "")
 
     def finish_all(self) -> None:
         """Complete what the processes of a run that has ended have left, and remove what they never completed."""
@@ -270,12 +283,6 @@ class Finisher:
                 self.finish(path)
             except (OSError, CorruptJournalError) as error:
                 logger.warning("The manifest %s can't be completed: %s", path, error)
-
-    def _hashed(self, place: Path, relative: str, stopped: Callable[[], bool]) -> FileFacts:
-        path = place / relative
-        if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(place)):
-            raise OSError("it leads out of the artifact")
-        return hash_file(path, stopped)
 
     def _sweep(self) -> None:
         """Remove what a kill has cut short: it holds space, and no record names it."""
@@ -292,16 +299,20 @@ class Finisher:
         """Make a file a link to one with the same bytes, where the run has it, and both are as they were hashed."""
         if self._known is None:
             self._known = dict(self._complete_files())
-        path, key = place / relative, (str(facts.digest), facts.size_bytes)
+        if facts.digest is None:
+            return facts
+        path, key = place / relative, (facts.digest, facts.size_bytes)
         other, its_facts = self._known.setdefault(key, (path, facts))
         if not facts.size_bytes or other == path:
             return facts
         temporary = place.with_name(f".{secrets.token_hex(8)}.tmp")  # Not beside it: a kill may leave it.
         try:
-            there, here = os.lstat(other), os.lstat(path)
+            there, here = os.lstat(_contained(other, self._run / FOLDER)), os.lstat(_contained(path, place))
+            if there.st_ino == here.st_ino:  # A kill came before the manifest could say so.
+                return replace(its_facts, digest=facts.digest)
             if not its_facts.is_same(FileFacts.of(there)) or not facts.is_same(FileFacts.of(here)):
                 self._known[key] = (path, facts)
-            elif there.st_ino != here.st_ino and there.st_mode == here.st_mode:
+            elif there.st_mode == here.st_mode:
                 os.link(other, temporary, follow_symlinks=False)
                 os.replace(temporary, path)
                 return replace(its_facts, digest=facts.digest)
@@ -314,10 +325,10 @@ class Finisher:
     def _complete_files(self) -> Iterator[tuple[tuple[str, int], tuple[Path, FileFacts]]]:
         for path in sorted((self._run / FOLDER).glob("*/v*.json")):
             try:
-                files: Mapping[str, Any] = Manifest.read(path).files
+                manifest = Manifest.read(path)
             except CorruptJournalError as error:
                 logger.debug("%s", error)
                 continue
-            for relative, facts in files.items():
+            for relative, facts in manifest.files.items() if manifest.is_complete else ():
                 if facts.digest is not None:
                     yield (facts.digest, facts.size_bytes), (path.with_suffix("") / relative, facts)
