@@ -25,7 +25,7 @@ _BYTES: Final = {
 def prune(
     directory: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="Directory that holds the runs.  [default: the setting `dir`]"),
+        typer.Argument(metavar="DIR", help="Directory that holds the runs.  [default: the setting `dir`]"),
     ] = None,
     older_than: Annotated[
         str | None, typer.Option("--older-than", metavar="AGE", help="Runs that ended so long ago: 30d, 12h, 2w.")
