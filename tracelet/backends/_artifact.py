@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,6 +67,11 @@ class ArtifactFacts:
         """For JSON: all that is known, without the place of the files."""
         fields = {name: getattr(self, name) for name in self.__slots__ if name != "path"}
         return {name: value for name, value in fields.items() if value not in (None, (), {})}
+
+    def texts(self) -> dict[str, str]:
+        """The same for people."""
+        fields = self.described().items()
+        return {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in fields}
 
 
 def _manifest(path: Path, version: str) -> Manifest | None:

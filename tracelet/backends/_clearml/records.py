@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, final
 
+from tracelet.backends._artifact import ArtifactFacts
 from tracelet.backends._clearml import plots
 from tracelet.backends._clearml.names import (
     NAMES,
@@ -60,13 +62,16 @@ class Artifact:
 
     Attributes:
         key: Its name there.
+        source: A URI where it lies elsewhere: ClearML is told of the place alone.
         kind: The type that the user gave it.
+        details: What is shown beside it.
     """
 
     key: str
-    source: Path
+    source: Path | str
     kind: str
     time_s: int
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 @final
@@ -146,12 +151,17 @@ class Parcel:
 
     def _add_artifact(self, metric: MetricData) -> None:
         key = user_property(metric.name)
+        facts = ArtifactFacts.of(metric)
         if metric.type is MetricType.TENSOR and metric.iteration is not None:
             key = f"{key}: step {metric.iteration}"  # A later artifact replaces one of the same name.
+        elif facts.version not in (None, "v0"):
+            key = f"{key}: {facts.version}"
         if key != metric.name:
             self._change(ChangeKind.RENAMED, "a ClearML artifact is known by its name alone", key)
         kind = str((metric.metadata or {}).get("type") or metric.type.value)
-        self.artifacts.append(Artifact(key, Path(metric.value), kind, _time_ms(metric) // 1000))
+        details = {name: _clean(text) for name, text in facts.texts().items()}
+        source = facts.reference or Path(metric.value)
+        self.artifacts.append(Artifact(key, source, kind, _time_ms(metric) // 1000, details))
 
     def _sample(self, metric: MetricData, source: Path | bytes, suffix: str) -> Sample:
         if (metric.metadata or {}).get("caption"):

@@ -108,7 +108,11 @@ class ClearMLTask(ABC):
         return {**event, "key": key, "url": self.store(key, source)}
 
     def store_artifact(self, artifact: Artifact) -> dict[str, Any]:
-        """Keep a file, or a directory as a zip, as ClearML does; and describe it."""
+        """Keep a file, or a directory as a zip, as ClearML does; and describe it. Of a reference only the place."""
+        shown = {"display_data": [list(pair) for pair in artifact.details.items()]}
+        if isinstance(artifact.source, str):
+            place = {"key": artifact.key, "type": artifact.kind, "mode": "output", "uri": artifact.source}
+            return {**place, "timestamp": artifact.time_s, **shown}
         _require(artifact.source.exists(), artifact.source)
         with _as_file(artifact.source, self.facts.state_dir) as (file, preview):
             with open(file, "rb") as content:
@@ -123,6 +127,7 @@ class ClearMLTask(ABC):
                 "hash": sha256,
                 "timestamp": artifact.time_s,
                 "type_data": {"preview": preview[:_PREVIEW_CHARS]},
+                **shown,
             }
 
     @property

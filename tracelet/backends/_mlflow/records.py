@@ -6,6 +6,7 @@ stored as near as possible; the tags that begin with `tracelet.` then say so (`M
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -32,10 +33,12 @@ from tracelet.core.records import (
     REWIND_NAME,
     STATUS_NAME,
     TAG_PREFIX,
+    USED_NAME,
     MetricData,
     MetricType,
 )
 
+_FACTS: Final = {DESCRIPTION_NAME: "mlflow.note.content", GIT_COMMIT_NAME: "mlflow.source.git.commit"}
 _RESERVED: Final = "tracelet."
 _STATUSES: Final = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
@@ -91,10 +94,11 @@ def _custom(record: MetricData) -> Mapped:
         return replace(tag, marks=marks, changes=(*changes, *tag.changes))
     if name.startswith(DEFINE_PREFIX) and isinstance(value, Mapping):
         return _tag(mark("tracelet.step.", name.removeprefix(DEFINE_PREFIX)), str(value.get("step")))
-    if name == DESCRIPTION_NAME:
-        return _tag("mlflow.note.content", str(value))
-    if name == GIT_COMMIT_NAME:
-        return _tag("mlflow.source.git.commit", str(value))
+    if name == USED_NAME and isinstance(value, Mapping):
+        used = {key: item for key, item in value.items() if item is not None}
+        return _tag(mark("tracelet.used_artifact.", f"{used.get('name')}:{used.get('version')}"), json.dumps(used))
+    if name in _FACTS:
+        return _tag(_FACTS[name], str(value))
     if name == STATUS_NAME and value in _STATUSES:
         error = (record.metadata or {}).get("error")
         tags = {"tracelet.error": cut(storable(str(error)), MAX_TAG_CHARS)} if error else {}

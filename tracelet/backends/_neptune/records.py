@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
+from tracelet.backends._artifact import ArtifactFacts
 from tracelet.backends._neptune.fields import MAX_POINT_CHARS, MAX_TEXT_CHARS, Field, FieldKind, fixed
 from tracelet.core.changes import Change, ChangeKind
 from tracelet.core.records import (
@@ -103,6 +104,20 @@ def _path(metric: MetricData) -> Mapped:
     return Mapped([_file(metric, kind, metric.value)])
 
 
+def _artifact(metric: MetricData) -> Mapped:
+    """The file or directory, and what describes it as JSON; of a reference only that. Each version has a place."""
+    facts = ArtifactFacts.of(metric)
+    root, tail = "artifacts/", "" if metric.iteration is None else f"/{metric.iteration}"
+    if facts.version not in (None, "v0"):  # Beside it, since no field of Neptune's has others below it.
+        root, tail = "versions/", f"/{facts.version}"
+    described = json.dumps(facts.described(), default=str)[:MAX_TEXT_CHARS]
+    about = Field(FieldKind.STRING, metric.name, described, f"tracelet/{root}", tail, owner="artifact")
+    if facts.path is None:
+        return Mapped([about])
+    kind = FieldKind.FILE_SET if facts.path.is_dir() else FieldKind.FILE
+    return Mapped([_named(metric, kind, metric.value, root=root, tail=tail), about])
+
+
 def _histogram(metric: MetricData) -> Mapped:
     field = _file(metric, FieldKind.CONTENT, (json.dumps(metric.value), ".json"))
     return Mapped([field], [Change(ChangeKind.CHANGED, "Neptune has no histograms", f"a JSON file in {field.path}")])
@@ -176,7 +191,7 @@ _MAPPINGS: Final[Mapping[MetricType, Callable[[MetricData], Mapped]]] = {
     MetricType.CUSTOM: _custom,
     MetricType.IMAGE: _image,
     MetricType.FIGURE: _image,
-    MetricType.ARTIFACT: _path,
+    MetricType.ARTIFACT: _artifact,
     MetricType.TENSOR: _path,
     MetricType.AUDIO: _path,
     MetricType.VIDEO: _path,

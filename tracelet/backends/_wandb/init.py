@@ -91,3 +91,14 @@ def _default_mode(wandb: Any, surroundings: Any, given: Mapping[str, Any]) -> st
             raise PermanentError(f"WANDB_MODE is online, and W&B has no key ({error}); run: wandb login") from error
         return "offline"
     return mode
+
+
+def place_of(run: Any) -> dict[str, Any]:
+    """Where a run is, for `get_status`."""
+    return {
+        "mode": run.settings.mode,
+        "run_id": run.id,
+        "project": run.project,
+        "entity": run.entity or None,
+        "url": None if run.offline else run.url,
+    }

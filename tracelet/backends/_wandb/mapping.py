@@ -22,6 +22,7 @@ from tracelet.core.records import (
     GIT_COMMIT_NAME,
     STATUS_NAME,
     TAG_PREFIX,
+    USED_NAME,
     MetricData,
     MetricType,
 )
@@ -44,7 +45,7 @@ MAX_TAG_CHARS: Final = 64  # The service's limit.
 _MAX_PART_BYTES: Final = 150  # A picture's key is part of a file name, which Linux limits to 255 bytes.
 _NAME_PREFIX: Final = "tracelet/name/"
 # W&B takes keys with a leading underscore for its own and hides them; the others are ours.
-_RESERVED: Final = re.compile(r"_|tracelet/(name|original|axis|tag|step|status|error|git_commit)(/|$)")
+_RESERVED: Final = re.compile(r"_|tracelet/(name|original|axis|tag|step|status|error|git_commit|used_artifact)(/|$)")
 _KEYS: Final = NameEscaping(r"\w./ :@%=+,()\[\]-", 128, paths=True)
 _ASCII_KEYS: Final = NameEscaping(r"A-Za-z0-9_./ -", 128, paths=True)
 _ARTIFACTS: Final = NameEscaping(r"A-Za-z0-9_.-", 128)
@@ -82,7 +83,7 @@ def form(metric: MetricData) -> Form:
         case MetricType.ARTIFACT | MetricType.TENSOR:
             return Form.ARTIFACT
         case MetricType.CUSTOM:
-            known = metric.name in (STATUS_NAME, DESCRIPTION_NAME, GIT_COMMIT_NAME)
+            known = metric.name in (STATUS_NAME, DESCRIPTION_NAME, GIT_COMMIT_NAME, USED_NAME)
             return Form.FACT if known or metric.name.startswith((TAG_PREFIX, DEFINE_PREFIX)) else Form.NOTHING
         case _:
             suffix = PurePath(str(metric.value)).suffix.lower()

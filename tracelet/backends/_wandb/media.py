@@ -1,4 +1,4 @@
-"""Pictures, sounds, films, texts, tables and artifacts as the SDK of Weights & Biases wants them.
+"""Pictures, sounds, films, texts and tables as the SDK of Weights & Biases wants them.
 
 In the SDK's process, on its main thread. The guarantee: what the SDK can't take raises `RejectedError`, nothing else.
 """
@@ -31,24 +31,6 @@ def media(wandb: Any, record: MetricData) -> Any:
         raise RejectedError(f"W&B's SDK can't take the {what}: {type(error).__name__}: {error}") from error
 
 
-def artifact(wandb: Any, record: MetricData) -> Any:
-    """A `wandb.Artifact`, which is not yet logged.
-
-    Raises:
-        RejectedError: The file is gone, or the SDK refuses it.
-    """
-    path = _existing(record.value)
-    try:
-        details = {**(record.metadata or {}), "tracelet/name": record.name, "tracelet/step": record.iteration}
-        made = wandb.Artifact(mapping.key_of(record), mapping.artifact_type(record), metadata=details)
-        # The files of a run don't change: so the SDK need not copy them into the user's home first.
-        add = made.add_dir if os.path.isdir(path) else made.add_file
-        add(path, policy="immutable", skip_cache=True)
-    except Exception as error:
-        raise RejectedError(f"W&B's SDK can't take the artifact {record.name!r} ({path}): {error}") from error
-    return made
-
-
 def _media(wandb: Any, record: MetricData) -> Any:
     value = record.value
     match record.type:
@@ -59,7 +41,7 @@ def _media(wandb: Any, record: MetricData) -> Any:
         case MetricType.TABLE:
             return wandb.Table(columns=value["columns"], data=value["rows"], allow_mixed_types=True)
         case _:
-            return _media_file(wandb, record, _existing(value))
+            return _media_file(wandb, record, existing(value))
 
 
 def _media_file(wandb: Any, record: MetricData, path: str) -> Any:
@@ -75,7 +57,12 @@ def _media_file(wandb: Any, record: MetricData, path: str) -> Any:
             return wandb.Image(path, caption=caption)
 
 
-def _existing(path: str) -> str:
+def existing(path: str) -> str:
+    """The path, where there is something.
+
+    Raises:
+        RejectedError: There is nothing.
+    """
     if not os.path.exists(path):
         raise RejectedError(f"the file {path} is not in the run directory any more")
     return path

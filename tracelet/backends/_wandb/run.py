@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 from tracelet.backends._wandb import mapping
+from tracelet.backends._wandb.artifacts import aliases, artifact
 from tracelet.backends._wandb.configuration import Configuration
 from tracelet.backends._wandb.ending import end_run
 from tracelet.backends._wandb.history import History
-from tracelet.backends._wandb.init import open_run
+from tracelet.backends._wandb.init import open_run, place_of
 from tracelet.backends._wandb.log import TransactionLog
 from tracelet.backends._wandb.mapping import AXIS_PREFIX, STEP_KEY, Form
-from tracelet.backends._wandb.media import artifact, media
+from tracelet.backends._wandb.media import media
 from tracelet.backends._wandb.rows import Rows
 from tracelet.backends._wandb.stored import send_again
 from tracelet.core.records import (
@@ -28,6 +29,7 @@ from tracelet.core.records import (
     GIT_COMMIT_NAME,
     STATUS_NAME,
     TAG_PREFIX,
+    USED_NAME,
     MetricData,
     MetricType,
 )
@@ -78,15 +80,7 @@ class WandbRun:
 
     def facts(self) -> dict[str, Any]:
         """What is known of the run, for `get_status`."""
-        run = self._run
-        return {
-            "mode": run.settings.mode,
-            "run_id": run.id,
-            "project": run.project,
-            "entity": run.entity or None,
-            "url": None if run.offline else run.url,
-            "files": self._state["files"],
-        }
+        return {**place_of(self._run), "files": self._state["files"]}
 
     def take(self, records: Sequence[Sequence[Any]]) -> None:
         """Take records, up to the first one that W&B can't hold.
@@ -144,8 +138,7 @@ class WandbRun:
             case Form.CONFIG:
                 self._config.update({self._config.key(record.name): mapping.config_value(record.value)})
             case Form.ARTIFACT:
-                aliases = ["latest", *([] if record.iteration is None else [f"step-{record.iteration}"])]
-                self._run.log_artifact(artifact(self._wandb, record), aliases=aliases)
+                self._run.log_artifact(artifact(self._wandb, record), aliases=aliases(record))
             case Form.FACT:
                 self._take_fact(record)
 
@@ -159,6 +152,8 @@ class WandbRun:
             run.notes = value
         elif name == GIT_COMMIT_NAME:
             self._config.update({name: value})
+        elif name == USED_NAME:
+            self._config.update({f"{name}/{mapping.series_key(str(value['name']))}": value})
         elif name.startswith(DEFINE_PREFIX):
             key, axis = self._config.key(name.removeprefix(DEFINE_PREFIX)), self._config.key(value["step"])
             self._rows.axes[key] = axis
