@@ -21,7 +21,7 @@ def load(path: Path) -> Any:
     Raises:
         MissingDependencyError: PyYAML is not installed.
     """
-    yaml = require("yaml", "Importing a YAML file")
+    yaml = require("yaml", "Importing a YAML file", "import")
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return yaml.load(file.read(_LARGEST_BYTES), Loader=_tolerant(yaml))
