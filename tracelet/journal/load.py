@@ -30,7 +30,7 @@ from tracelet.core.records import (
     is_status,
 )
 from tracelet.errors import JournalError, RunNotFoundError
-from tracelet.journal.artifacts import Artifact, find_artifact, list_artifacts
+from tracelet.journal.artifacts import Artifact, find_artifact, list_artifacts, used_artifacts
 from tracelet.journal.attempts import Attempt, delays_s
 from tracelet.journal.columns import Columns
 from tracelet.journal.directory import RunDirectory, own_files
@@ -311,6 +311,10 @@ class Run(Ranked, Shown):
             ArtifactNotFoundError: There is none.
         """
         return find_artifact(self.artifacts(), reference, self.id)
+
+    def used_artifacts(self) -> list[Mapping[str, Any]]:
+        """What it said that it used: `name`, `version`, `type`, `digest`, `reference`, `run_id`, `run_uuid` of each."""
+        return used_artifacts(self._records)
 
     def frame(self, *names: str, live: bool = False) -> pd.DataFrame:
         """The series as one table with the columns `name`, `step`, `value`, `time_s`, a row a point.
