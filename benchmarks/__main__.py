@@ -22,6 +22,7 @@ class Benchmark(enum.StrEnum):
     DISK = "disk"
     READING = "reading"
     MEMORY = "memory"
+    ARTIFACTS = "artifacts"
     LIGHTNING = "lightning_overhead"
     HUGGING_FACE = "hf_overhead"
     KERAS = "keras_overhead"

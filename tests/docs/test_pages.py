@@ -13,6 +13,7 @@ PAGES = [
     "docs/concepts.md",
     "docs/processors.md",
     "docs/redaction.md",
+    "docs/artifacts.md",
     "docs/models.md",
     "docs/resume.md",
 ]

@@ -31,6 +31,7 @@ _HEAVY = (
         ("reading", ["of one series", "one of 10 series", "read_csv", "EventAccumulator"]),
         ("memory", ["private, over", "mapped files"]),
         ("wandb_delivery", ["10 rows"]),
+        ("artifacts", ["checkpoint of 8 MiB", "files of 4 KiB", "copytree", "hashed in the call"]),
         ("ui", ["table of runs", "first chart", "zoom", "memory", "live, 1,000 records/s", "newest point"]),
         ("collectors", ["what all collectors compute", "start(), all collectors", "system: a later one"]),
     ],

@@ -32,4 +32,4 @@ def test_every_command_has_an_example():
     shown = {arguments.split()[0] for arguments, _ in blocks("console") + blocks("text")}
     delivery = {"plan", "sync", "status", "verify", "ui", "ranks"}
     housekeeping = {"prune", "archive", "plugins", "doctor", "version"}
-    assert {"runs", "show", "plot", "compare", "export", *delivery, *housekeeping} == shown
+    assert {"runs", "show", "artifacts", "plot", "compare", "export", *delivery, *housekeeping} == shown
