@@ -204,6 +204,11 @@ class TraceletSettings(BaseSettings):
     segment_bytes: int = Field(
         8 * 2**20, ge=64 * 2**10, le=2**30, description="Largest size of a journal segment, in bytes; 64 KiB to 1 GiB."
     )
+    keep_local: Literal["all", "metrics", "none"] = Field(
+        "all",
+        description="What of a run stays on the disk once its backends have everything: `all`, `metrics` (no files of "
+        "artifacts and media), or `none`.",
+    )
     disabled: bool = Field(False, description="Record nothing: each call is accepted and does nothing.")
     plugins_allow: _Names | None = Field(
         None, description="Installed plug-ins that may be loaded; not set means every one."

@@ -466,14 +466,14 @@ class Experiment(Recorder, Resumable, ModelRecorder):
 
     def _order(self) -> DeliveryOrder | None:
         """For a delivery process, where one is wanted and there is an interpreter to run it."""
-        settings = self._settings
-        if settings.delivery == "thread" or not sys.executable or getattr(sys, "frozen", False):
+        if self._settings.delivery == "thread" or not sys.executable or getattr(sys, "frozen", False):
             return None
         return DeliveryOrder(
             os.fspath(self.run_dir),
-            allow=settings.plugins_allow,
-            deny=settings.plugins_deny,
-            linger_s=settings.delivery_linger_s,
+            allow=self._settings.plugins_allow,
+            deny=self._settings.plugins_deny,
+            linger_s=self._settings.delivery_linger_s,
+            keep_local=self._settings.keep_local,
         )
 
     def _load_plugin(self, plugin: str | PluginBase, kind: PluginType) -> None:

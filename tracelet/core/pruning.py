@@ -196,6 +196,25 @@ def remove(path: Path, part: Part, backends: Sequence[str] | None) -> str | None
     return None
 
 
+def let_go(path: Path, keep_local: str, backends: Sequence[str]) -> None:
+    """Delete what the setting `keep_local` does not keep of a run that has ended, if its backends have everything.
+
+    Args:
+        path: The run directory.
+        keep_local: The setting: `all`, `metrics` or `none`.
+        backends: As for `plan_pruning`. A run that was never sent anywhere stays.
+    """
+    if not _backends(path):
+        return
+    for part in {"metrics": (Part.ARTIFACTS, Part.MEDIA), "none": (Part.ALL,)}.get(keep_local, ()):
+        try:
+            why = remove(path, part, backends)
+        except UsageError as error:
+            why = str(error)
+        if why is not None:
+            logger.info("keep_local=%r: the %s of %s stay: %s", keep_local, part.value, path, why)
+
+
 def _reborn(path: Path) -> str | None:
     """Whether a process has gone on with the run while it was renamed."""
     return "a process has gone on with it" if Run(path).is_written else None

@@ -50,6 +50,7 @@ class DeliveryOrder:
         allow: As the setting `plugins_allow`.
         deny: As the setting `plugins_deny`.
         linger_s: How long to go on when the run has ended, in seconds.
+        keep_local: As the setting `keep_local`.
         starter: The training process, as `ProcessIdentity.fields` gives it.
     """
 
@@ -60,6 +61,7 @@ class DeliveryOrder:
     allow: Sequence[str] | None = None
     deny: Sequence[str] = ()
     linger_s: float = 0.0
+    keep_local: str = "all"
     starter: Mapping[str, Any] = field(default_factory=lambda: ProcessIdentity.own().fields())
 
     def encode(self) -> bytes:

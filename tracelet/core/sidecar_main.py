@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import asdict
@@ -25,6 +26,7 @@ from typing import IO, Any, Final, final
 from tracelet.core.intake import Intake
 from tracelet.core.orchestrator import DataFlowOrchestrator, RoutingRule
 from tracelet.core.plugins import PluginManager
+from tracelet.core.pruning import let_go
 from tracelet.core.sidecar import DeliveryOrder
 from tracelet.journal.directory import RunDirectory
 from tracelet.journal.status import ProcessIdentity
@@ -85,6 +87,11 @@ def _deliver(order: DeliveryOrder, orders: IO[bytes], speaker: _Speaker) -> None
         speaker.say({"ended": worker.name, "gave_up": worker.gave_up})
     journal.close()
     write_summary(run.path)
+    if order.keep_local != "all":  # When the program has ended: until then it may read its run, or reopen it.
+        limit_s = time.monotonic() + order.linger_s
+        while starter is not None and starter.is_alive(heartbeat_age_s=0.0) and time.monotonic() < limit_s:
+            time.sleep(_POLL_S)
+        let_go(run.path, order.keep_local, tuple(order.backends))
 
 
 @final

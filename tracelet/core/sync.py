@@ -15,6 +15,7 @@ from tracelet.core.draining import wait_for_workers
 from tracelet.core.intake import Intake, NullJournal
 from tracelet.core.orchestrator import DataFlowOrchestrator
 from tracelet.core.plugins import PluginManager, PluginType
+from tracelet.core.pruning import let_go
 from tracelet.delivery.lease import is_leased
 from tracelet.delivery.report import DeliveryReport, DeliveryStatus
 from tracelet.delivery.worker import DRAIN_ATTEMPTS
@@ -72,7 +73,10 @@ def sync_run(
     end = watch.look()
     if end is not None:  # While a run is going on it hashes its artifacts itself.
         Finisher(path).finish_all()
-    return {name: DeliveryStatus.of(run, name, end) for name in backends}
+    statuses = {name: DeliveryStatus.of(run, name, end) for name in backends}
+    if end is not None:
+        let_go(path, settings.keep_local, settings.backend)
+    return statuses
 
 
 def refuse_if_leased(run: RunDirectory, backend: str) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -181,3 +181,50 @@ def test_wrong_options_say_what_is_right(tracelet: Tracelet):
     for arguments in (["--older-than", "soon"], ["--larger-than", "5 metres"], ["--status", "lost"]):
         tracelet("prune", *arguments, code=2)
     tracelet("prune", "--artifacts-only", "--media-only", code=2)
+
+
+PROGRAM = """
+import sys, tracelet
+from tracelet import TraceletSettings
+settings = TraceletSettings(keep_local=sys.argv[1], delivery=sys.argv[2])
+backend = sys.argv[3] or None
+with tracelet.Experiment("one", backend, run_id="one", collectors=[], settings=settings) as experiment:
+    experiment.log_metric("loss", 1.0)
+    experiment.log_artifact(sys.argv[0], "program", "code")
+assert tracelet.load_run(experiment.run_dir).artifact("program").is_kept
+"""
+
+
+def run_program(*arguments: str) -> Path:
+    Path("program.py").write_text(PROGRAM)
+    subprocess.run([sys.executable, "program.py", *arguments], check=True)
+    return ROOT / "default" / "one"
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        time.sleep(0.02)
+
+
+def test_the_delivery_process_keeps_what_the_setting_says_when_the_program_has_ended():
+    run = run_program("metrics", "process", "jsonl")
+    wait_until(lambda: not library.Run(run).artifact("program").is_kept)
+    assert [1.0] == library.Run(run).series("loss").values.tolist()
+    assert "program" in (run / "delivery" / "jsonl" / "records.jsonl").read_text()
+
+
+def test_a_sync_keeps_what_the_setting_says(tracelet: Tracelet, monkeypatch: pytest.MonkeyPatch):
+    run = run_program("none", "thread", "jsonl")
+    monkeypatch.setenv("TRACELET_KEEP_LOCAL", "none")
+    monkeypatch.setenv("TRACELET_BACKEND", "memory")  # Has not got it.
+    tracelet("sync", "one", "--to", "jsonl")
+    assert run.exists()
+    monkeypatch.setenv("TRACELET_BACKEND", "jsonl")
+    tracelet("sync", "one")
+    assert not run.exists()
+
+
+def test_a_run_that_was_sent_nowhere_is_kept_whatever_the_setting_says():
+    run = run_program("none", "process", "")
+    pruning.let_go(run, "none", ())
+    assert library.Run(run).artifact("program").is_kept
