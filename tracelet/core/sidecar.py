@@ -181,7 +181,7 @@ class Sidecar:
                     return False
                 pipe.write(line)
                 pipe.flush()
-            except OSError as error:  # It has died: `_run` notices.
+            except (OSError, ValueError) as error:  # It has died, and the pipe may be closed: `_run` notices.
                 logger.debug("the delivery process takes no command: %s", error)
                 return False
         return True
