@@ -12,20 +12,20 @@ from tracelet import Experiment
 
 @pytest.fixture(autouse=True)
 def resumed() -> None:
-    """A run of two attempts: steps 1 to 5 with the value 1.0, then again from step 4 to 6 with the value 2.0."""
+    """A run of two attempts: steps 1 to 5, the last two with the value 0.5, then steps 4 to 6 with the value 2.0."""
     state: Any = None
     for first, last, value in ((1, 5, 1.0), (4, 6, 2.0)):
         with Experiment("digits", resume=state, run_id=None if state else "r", collectors=()) as experiment:
             state = experiment.resume_state(3)
             for step in range(first, last + 1):
-                experiment.log_metric("loss", value, step)
+                experiment.log_metric("loss", 0.5 if first == 1 and step > 3 else value, step)
             experiment.stop("failed" if first == 1 else "finished")
 
 
 def test_show_tells_the_attempts_and_the_live_line(tracelet: Any, read_json: Any):
     told = read_json("show", "r")
     assert [("failed", None), ("finished", 3)] == [(one["status"], one["rewound_to"]) for one in told["attempts"]]
-    assert (6, 1.0, 2.0) == tuple(told["metrics"]["loss"][key] for key in ("count", "first", "last"))
+    assert (6, 1.0, 2.0) == tuple(told["metrics"]["loss"][key] for key in ("count", "min", "last"))
     assert "attempts 2: failed, finished (from step 4)" in tracelet("show", "r").stdout
 
 
@@ -48,9 +48,9 @@ def test_export_writes_what_holds_and_all_with_the_attempt_on_request(tracelet: 
         return [",".join(line.split(",")[1:3] + line.split(",")[4:]) for line in lines[1:]]
 
     assert ["1,1.0", "2,1.0", "3,1.0", "4,2.0", "5,2.0", "6,2.0"] == rows()
-    assert [*(f"{step},1.0,1" for step in range(1, 6)), *(f"{step},2.0,2" for step in range(4, 7))] == rows(
-        "--all-attempts"
-    )
+    superseded = ["4,0.5,1", "5,0.5,1"]
+    first, second = ([f"{row},1" for row in rows()[:3]], [f"{row},2" for row in rows()[3:]])
+    assert [*first, *superseded, *second] == rows("--all-attempts")
     assert [1, 2, 3, 4, 5, 6] == read_json("export", "r")["series"]["loss"]["steps"]
 
 

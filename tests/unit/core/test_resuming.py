@@ -51,6 +51,12 @@ def test_a_loop_that_goes_back_in_the_same_process_says_so():
     assert [(0, 1.0), (1, 1.0), (2, 2.0), (3, 2.0)] == live("r")
 
 
+def test_a_run_goes_on_where_it_was_also_if_runs_are_kept_elsewhere_now():
+    state = record(1, 3, 1.0, saved_at=2)
+    record(3, 3, 2.0, resume=state, dir="elsewhere")
+    assert [(1, 1.0), (2, 1.0), (3, 2.0)] == live(state["run_id"])
+
+
 @pytest.mark.parametrize("moved", [True, False])
 def test_a_run_that_has_moved_is_found_where_runs_are_kept_now(moved: bool, caplog: pytest.LogCaptureFixture):
     state = record(1, 3, 1.0, saved_at=2)
