@@ -129,6 +129,7 @@ def _server(directory: Path) -> Iterator[tuple[str, int]]:
     receiving, sending = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(directory, sending))
     process.start()
+    sending.close()  # So that a server that fails to start is noticed here.
     try:
         yield f"http://127.0.0.1:{receiving.recv()}", process.pid or 0
     finally:

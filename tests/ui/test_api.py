@@ -9,8 +9,9 @@ from starlette.testclient import TestClient
 
 from tests.ui.conftest import TOKEN
 from tests.ui.demo import HOSTILE, SCRIPT_FILE, experiment
-from tracelet import Experiment
+from tracelet.journal.directory import RunDirectory, RunIdentity
 from tracelet.journal.load import Run
+from tracelet.journal.writer import JournalWriter
 from tracelet.ui.server import make_app
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -209,12 +210,15 @@ def test_bounds_hold(ask):
 
 
 def test_the_ranks_of_a_run_are_not_mixed_and_have_a_band(tmp_path):
-    with experiment(tmp_path, "ranks", run_id="ranks") as run:
-        other = Experiment.attach(run.run_dir, rank=1)
+    run = RunDirectory(tmp_path / "default" / "ranks", RunIdentity("0" * 32, "ranks", "ranks", "default", 0))
+    for rank, value in ((0, 1.0), (1, 3.0)):
+        writer = JournalWriter(run, role="attached" if rank else "main", rank=rank)
+        writer.open()
+        defined = writer.define("loss")
+        assert defined is not None
         for step in range(3):
-            run.log_metric("loss", 1.0, step)
-            other.log_metric("loss", 3.0, step)
-        other.stop()
+            writer.append(defined.key, step, value, step)
+        writer.close()
     client = TestClient(make_app(tmp_path, TOKEN), base_url="http://127.0.0.1:6070")
     client.get(f"/?token={TOKEN}")
     question = {"run": "ranks", "name": "loss"}

@@ -30,6 +30,6 @@ def test_a_command_whose_output_depends_on_the_machine_runs(demo, tracelet, argu
 
 def test_every_command_has_an_example():
     shown = {arguments.split()[0] for arguments, _ in blocks("console") + blocks("text")}
-    delivery = {"plan", "sync", "status", "verify", "ui", "ranks"}
+    delivery = {"plan", "sync", "status", "verify", "ranks"}  # `ui` serves until Ctrl-C: see tests/ui.
     housekeeping = {"prune", "archive", "plugins", "doctor", "version"}
     assert {"runs", "show", "artifacts", "plot", "compare", "export", *delivery, *housekeeping} == shown
