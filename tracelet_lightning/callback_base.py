@@ -70,7 +70,7 @@ class CallbackBase(TrainingHooks):
             log_weight_decay: Whether their weight decay is.
             peak_flops_per_s: What one device can do, for `throughput/mfu`. None: what is known of GPUs by their names.
             all_ranks: Whether each process of a distributed training records, and not the first alone. The series of
-                the others stand under `rank/1/` and so on.
+                the others are `run.series(name, rank=1)` and so on.
 
         Raises:
             TraceletError: As of `TraceletLogger`.

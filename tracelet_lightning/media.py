@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracelet.core.experiment import Experiment
 from tracelet.errors import UsageError
+from tracelet.journal.artifacts import Artifact
 
 
 class MediaHelpers(ABC):
@@ -82,13 +83,29 @@ class MediaHelpers(ABC):
         """Record a table: `columns` and `data`, its rows; or a pandas frame."""
         self._recorder.log_table(self._prefix + key, dataframe, step, columns=columns, rows=data)
 
-    def log_artifact(self, path: str | os.PathLike[str], name: str | None = None, type: str | None = None) -> None:
-        """Keep a file or directory with the run.
+    def log_artifact(
+        self,
+        path: str | os.PathLike[str],
+        name: str | None = None,
+        type: str | None = None,
+        aliases: str | Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        step: int | None = None,
+    ) -> None:
+        """Keep a file or directory with the run, as the next version of an artifact.
 
         Raises:
-            UsageError: There is nothing at `path`.
+            UsageError: There is nothing at `path`, or an alias is none.
         """
-        self._recorder.log_artifact(path, name, type)
+        self._recorder.log_artifact(path, name, type, aliases=aliases, metadata=metadata, iteration=step)
+
+    def use_artifact(self, artifact: str | Artifact, run: str | None = None) -> Artifact:
+        """Record that this run reads an artifact, and find it; as `Experiment.use_artifact`. On rank zero alone.
+
+        Raises:
+            RunNotFoundError, ArtifactNotFoundError: There is none.
+        """
+        return self._recorder.use_artifact(artifact, run)
 
     def _each(self, key: str, values: Any) -> list[tuple[str, Any]]:
         if not isinstance(values, (list, tuple)):

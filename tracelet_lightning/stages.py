@@ -68,7 +68,6 @@ class StageHooks(Guarded):
         """Forget the last stage."""
         self._loggers: list[LoggerBase] = []  # Those that it records into.
         self._rank: Experiment | None = None  # Another rank's part of the run.
-        self._prefix = ""
         self._logged: LoggedMetrics | None = None
         self._is_resumed = self._has_begun = self._is_due = self._has_saved = False
         self._global_step = 0
@@ -201,7 +200,6 @@ class StageHooks(Guarded):
             return
         try:
             self._rank = Experiment.attach(path, rank=trainer.global_rank)
-            self._prefix = f"rank/{trainer.global_rank}/"
         except TraceletError as error:  # It can't be seen from another host, say.
             self.report("all_ranks", error)
 
@@ -216,7 +214,7 @@ class StageHooks(Guarded):
         for logger in self._loggers:  # On other ranks they do nothing.
             logger.log_metrics(values, step)
         if self._rank is not None:
-            self._rank.log_metrics({self._prefix + name: value for name, value in values.items()}, step)
+            self._rank.log_metrics(values, step)
 
     def _checkpoint_saved(self, trainer: Any) -> None:
         """A checkpoint has been written since the last call."""

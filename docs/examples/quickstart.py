@@ -21,7 +21,8 @@ def main() -> None:
     from lightning_digits import train
 
     # Lightning's tips are good, but not what this is about. It sets its own level as it is imported: so not before.
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     loaded_s = time.perf_counter()
     logger = train(learning_rate=1e-3, epochs=EPOCHS)

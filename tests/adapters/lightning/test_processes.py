@@ -51,6 +51,28 @@ def test_rank_zero_records_one_run_and_the_others_nothing(namespace: str, strate
     assert (1 if strategy == "ddp" else 3 if plan else 2) == len(list(run.path.glob("*.log")))
 
 
+@pytest.mark.parametrize(("strategy", "plan"), [("ddp", "ranks"), ("ddp_spawn", "ranks alone")])
+def test_all_ranks_record_into_one_run_where_that_is_wanted(strategy: str, plan: str):
+    python(HERE / "training.py", "lightning.pytorch", strategy, *plan.split())
+    run = tracelet.load_run("ddp")
+    assert 1 == len(list(Path("tracelet_runs").glob("*/*/run.json")))
+    for name in ("lr-SGD", "throughput/step_time_s", *(["loss"] if "alone" in plan else [])):
+        assert [list(range(8))] * 2 == [run.series(name, rank).steps.tolist() for rank in (0, 1)]
+    if "alone" in plan:
+        assert run.series("loss", 0).values.tolist() != run.series("loss", 1).values.tolist()
+        assert 1 == len(run.series("test/loss"))
+
+
+def test_two_ranks_resume_the_run_of_the_checkpoint_and_save_on_in_its_place():
+    python(HERE / "training.py", "lightning.pytorch", "ddp", "saves", "fails5", succeeds=False)
+    python(HERE / "training.py", "lightning.pytorch", "ddp", "resumes")
+    (path,) = Path("tracelet_runs").glob("*/*")
+    run = tracelet.Run(path)
+    assert (RunStatus.FINISHED, list(range(8))) == (run.status, run.live("loss").steps.tolist())
+    assert [0, 1, 2, 3, 4, 4, 5, 6, 7] == run.series("loss").steps.tolist()
+    assert ["epoch=0-step=8.ckpt", "last.ckpt"] == sorted(file.name for file in path.rglob("*.ckpt"))
+
+
 def test_failure_in_a_rank_is_a_failure_of_the_run():
     python(HERE / "training.py", "lightning.pytorch", "ddp_fork", "fails", succeeds=False)
     run = tracelet.load_run("ddp")
