@@ -21,6 +21,8 @@ class Benchmark(enum.StrEnum):
     LATENCY = "latency"
     DISK = "disk"
     READING = "reading"
+    MANY_RUNS = "many_runs"
+    MANY_PROCESSES = "many_processes"
     MEMORY = "memory"
     ARTIFACTS = "artifacts"
     LIGHTNING = "lightning_overhead"

@@ -12,6 +12,7 @@ from tests.backends.mlflow_server import mlflow_on_sqlite  # noqa: F401  a fixtu
 
 # They import whole frameworks, some in a process for each of their cases: half a minute and more.
 _HEAVY = (
+    Benchmark.MANY_RUNS,
     Benchmark.LIGHTNING,
     Benchmark.JAX,
     Benchmark.TORCH,
@@ -29,6 +30,7 @@ _HEAVY = (
         ("latency", ["map, tight", "os.write, tight", "bare store, tight", "map, step", "os.write, step"]),
         ("disk", ["points, stopped", "points, running"]),
         ("reading", ["of one series", "one of 10 series", "read_csv", "EventAccumulator"]),
+        ("many_processes", ["log_metric", "csv.writer and flush"]),
         ("memory", ["private, over", "mapped files"]),
         ("wandb_delivery", ["10 rows"]),
         ("artifacts", ["checkpoint of 8 MiB", "files of 4 KiB", "copytree", "hashed in the call"]),
