@@ -94,6 +94,19 @@ class TestLosesStepZero(BackendSuite):
     caught_by = frozenset({"test_step_zero_is_a_step"})
 
 
+class UploadsOnItsOwnThreadOnly(Kept):
+    uploads_aside = True
+
+    def handle_artifact(self, metric):
+        if threading.get_ident() != self.client:
+            raise RuntimeError("not on this thread")
+
+
+class TestUploadsOnItsOwnThreadOnly(BackendSuite):
+    faulty = UploadsOnItsOwnThreadOnly
+    caught_by = frozenset({"test_artifact_and_metrics_are_taken_at_once"})
+
+
 class NanBecomesZero(Kept):
     def row(self, metric):
         value = metric.value if metric.value == metric.value else 0.0

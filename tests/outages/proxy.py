@@ -42,7 +42,10 @@ class Trouble:
 
 
 class Proxy(ThreadingHTTPServer):
-    """Hands on what comes in at its own port. `troubled` are the requests that had trouble."""
+    """Hands on what comes in at its own port.
+
+    `troubled` are the requests that had trouble, `held` the uploads that wait until `uploads_pass` is set.
+    """
 
     daemon_threads = True
 
@@ -51,6 +54,9 @@ class Proxy(ThreadingHTTPServer):
         self.target_port = port
         self.uri = f"http://127.0.0.1:{self.server_port}"
         self.troubled: list[str] = []
+        self.held: list[str] = []
+        self.uploads_pass = threading.Event()
+        self.uploads_pass.set()
         self._trouble: Trouble | None = None
         self._always = False
         self._before = 0
@@ -91,6 +97,9 @@ class _Request(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
+        if self.command == "PUT" and not self.server.uploads_pass.is_set():
+            self.server.held.append(self.path)
+            self.server.uploads_pass.wait(_WAIT_S)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         trouble = self.server.trouble_for("/".join(self.path.partition("?")[0].split("/")[-2:]))
         if trouble is not None and trouble.way == "answer":

@@ -1,4 +1,4 @@
-"""The process that uploads is killed at random moments: MLflow has every artifact once and whole in the end."""
+"""An upload that hangs holds back nothing; one that is killed leaves every artifact whole and once in MLflow."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from mlflow import MlflowClient
 from tests.backends.mlflow_server import MlflowServer
 from tests.backends.mlflow_support import QUIET
 from tests.delivery.test_sidecar import is_gone
+from tests.outages.proxy import Proxy
 from tests.outages.support import WAIT_S, wait_for
 from tests.outages.syncing import sync
 from tracelet import Experiment, load_run
-from tracelet.delivery.report import DeliveryReport
-from tracelet.journal.directory import delivery_directory
+from tracelet.backends.mlflow_backend import MLflowBackend
+from tracelet.delivery.report import DeliveryReport, DeliveryStatus
+from tracelet.journal.directory import RunDirectory, delivery_directory
 from tracelet.journal.load import Run
 
 pytestmark = QUIET
@@ -103,6 +105,30 @@ def test_two_killed_sidecars_and_fifteen_killed_syncs_leave_every_artifact_whole
 
 def report_of(experiment: Experiment) -> DeliveryReport:
     return DeliveryReport.read(delivery_directory(experiment.run_dir, "mlflow"))
+
+
+def test_metrics_arrive_while_an_upload_hangs_and_the_run_ends_after_it(
+    server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "weights.bin").write_bytes(random.randbytes(FILE_BYTES))
+    client = MlflowClient(server.uri)
+    with Proxy(server.port) as proxy:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+        proxy.uploads_pass.clear()
+        with Experiment("digits", backend=MLflowBackend()) as experiment:
+            experiment.log_artifact(tmp_path / "weights.bin")
+            wait_for(lambda: len(proxy.held) > 0)
+            run_id = experiment.status()["plugins"]["mlflow"]["run_id"]
+            for step in range(100):
+                experiment.log_metric("loss", 1 / (step + 1), step)
+            wait_for(lambda: len(client.get_metric_history(run_id, "loss")) == 100)
+            assert [] == client.list_artifacts(run_id)
+            status = DeliveryStatus.of(RunDirectory.open(experiment.run_dir), "mlflow")
+            assert (1, False) == (status.uploads, experiment.flush(0.05))
+            proxy.uploads_pass.set()
+    assert "FINISHED" == client.get_run(run_id).info.status
+    found = Path(client.download_artifacts(run_id, "weights.bin", str(tmp_path.parent)))
+    assert (tmp_path / "weights.bin").read_bytes() == found.read_bytes()
 
 
 def kill_sidecar(experiment: Experiment) -> int:

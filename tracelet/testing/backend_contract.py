@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,22 @@ class BackendContract(PluginContract):
         send([MetricData("odd", example_value(kind, tmp_path), kind, 1, TIME_S, None, {"key": "value"})])
         send([scalar("a", 1.0, 0)])
         assert ("a", 0, 1.0) in first_three(ended())
+
+    def test_artifact_and_metrics_are_taken_at_once(
+        self, started: BackendPlugin, on_worker: OnWorker, ended: Stored, tmp_path: Path
+    ) -> None:
+        """An artifact comes beside all else where the backend asks for that; the run's end comes after both."""
+        value = example_value(MetricType.ARTIFACT, tmp_path)
+        artifact = MetricData("model", value, MetricType.ARTIFACT, None, TIME_S, None, {"type": "dataset"})
+        with ThreadPoolExecutor(1, "artifacts") as lane:
+            hand_over = lane.submit if started.uploads_aside else on_worker
+            uploads = [hand_over(lambda: started.handle_artifact(artifact)) for _ in range(5)]
+            for step in range(20):
+                on_worker(lambda step=step: started.handle_batch([scalar("a", float(step), step)]))
+            for upload in uploads:
+                assert upload is None or upload.result() is None
+        on_worker(lambda: started.handle_batch([MetricData(STATUS_NAME, "finished", MetricType.CUSTOM, None, TIME_S)]))
+        assert first_three(ended()) == [("a", step, float(step)) for step in range(20)]
 
     def test_unknown_custom_record_is_ignored(self, send: Any, ended: Stored) -> None:
         """Somebody else's, or that of a later Tracelet."""
