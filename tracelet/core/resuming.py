@@ -1,8 +1,8 @@
 """Going on with a run: what a checkpoint says of it, and what going back to an earlier step makes of the record.
 
 Called by users and adapters on the thread that trains. A checkpoint carries what `resume_state` gives; `resume=` takes
-it. Guarantee: nothing that was recorded is taken away. A mark says which of it is superseded (`REWIND_NAME`),
-and `Run.live` goes by the marks.
+it. Guarantee: nothing that was recorded is taken away. A mark says which of it is superseded (`REWIND_NAME`), and
+`Run.live` goes by the marks.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Resumable(ABC):
         Raises:
             ExperimentStateError: The experiment is not running.
         """
-        self._mark(REWIND_NAME, step, step)
+        self._mark(REWIND_NAME, int(step), int(step))
 
     def resume_state(self, step: int | None = None) -> dict[str, Any]:
         """What a checkpoint has to carry so that `Experiment(…, resume=…)` goes on with this run.
@@ -104,7 +104,7 @@ class Resumable(ABC):
     def _go_back(self) -> None:
         """As the run starts: go back to the step of the checkpoint."""
         if isinstance(self._resume, Mapping) and "step" in self._resume:
-            self.rewind(int(self._resume["step"]))
+            self.rewind(self._resume["step"])
 
     def _attempt_before(self) -> RunStatus | None:
         """How the attempt before this one ended; None without one, or where it may still run."""

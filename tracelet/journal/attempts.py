@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 from tracelet.journal.status import RunStatus
+
+_APART_S: Final = 1.0  # A mark may be older than the journal of its attempt, by the moment that it took to open it.
 
 
 @final
@@ -38,6 +40,7 @@ def delays_s(attempts: Iterable[Attempt]) -> dict[int, float]:
     delays: dict[int, float] = {}
     end_s = float("-inf")
     for attempt in attempts:
-        delay_s = delays[attempt.number] = max(0.0, end_s - attempt.began_s)
+        is_late = attempt.began_s > end_s
+        delay_s = delays[attempt.number] = 0.0 if is_late else end_s - attempt.began_s + _APART_S
         end_s = max(end_s, attempt.last_s + delay_s)
     return delays
