@@ -81,5 +81,8 @@ def print_deliveries(console: Console, rows: Sequence[tuple[str, DeliveryStatus]
         if status.report.last_error and (status.waiting or status.rejected):
             error = clean(status.report.last_error)
             console.print(f"{run}, {status.backend}: {error}", style="yellow", soft_wrap=True, markup=False)
+        if status.uploads:
+            waiting = "1 artifact waits" if status.uploads == 1 else f"{status.uploads} artifacts wait"
+            console.print(f"{run}, {status.backend}: {waiting}; metrics pass them", soft_wrap=True, markup=False)
         if status.report.url:
             console.print(f"{run}, {status.backend}: {clean(status.report.url)}", soft_wrap=True, markup=False)
