@@ -137,6 +137,6 @@ def _code(module: torch.nn.Module | None, config: Mapping[str, Any], shared: Map
         lines += [f"shared = {dict(shared)!r}", "weights |= {name: weights[kept] for name, kept in shared.items()}"]
     if module is None:
         return "\n".join([*lines, "model = weights"])
-    lines[1:1] = [import_line(type(module))]
+    lines[1:1] = ["", import_line(type(module))]
     rest = "" if strict else ", strict=False"
     return "\n".join([*lines, f"model = {call(type(module), config)}", f"model.load_state_dict(weights{rest})"])
