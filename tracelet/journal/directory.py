@@ -2,6 +2,7 @@
 
     <dir>/<project>/<run_id>/
         run.json                      the identity, written once (`RunIdentity`)
+        summary.json                  what a table shows of a run that has ended (`journal.summary`)
         <writer>.log                  a writer's lines: who writes, series, parameters, text, the end
         <writer>-000000.seg …         a writer's scalars
         media/  artifacts/            files that records refer to
