@@ -76,14 +76,14 @@ export class Chart {
     const { runs, smooth } = this.view;
     const { series } = await get("series", { ...query, run: runs.map((run) => run.key) }, signal);
     const traces = [], notes = [];
-    let total = 0, shown = 0;
+    let total = 0, shown = 0; // Of what can be drawn.
     for (const one of series) {
       const index = runs.findIndex((run) => run.key === one.run);
       const line = { color: colorOf(index), width: 1.5, dash: DASHES[Math.floor(index / COLORS.length) % DASHES.length] };
       const label = runs[index].name;
       const x = this.places(one.x);
       this.xLabel = one.x_label;
-      total += one.total;
+      total += one.total - one.not_finite;
       shown += one.x.length;
       const dots = one.x.length < 2 ? "markers" : "lines";
       if (smooth > 0) {

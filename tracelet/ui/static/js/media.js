@@ -54,7 +54,10 @@ function histograms(records) {
   const size = (high - low) / BINS || 1;
   const columns = ordered.map(({ value }) => {
     const column = new Array(BINS).fill(0);
-    value.counts.forEach((count, at) => (column[Math.min(BINS - 1, Math.max(0, Math.floor(((value.edges[at] + value.edges[at + 1]) / 2 - low) / size)))] += count));
+    value.counts.forEach((count, at) => {
+      const from = (value.edges[at] - low) / size, to = (value.edges[at + 1] - low) / size || from + 1e-9;
+      for (let bin = Math.max(0, Math.floor(from)); bin < Math.min(BINS, to); bin++) column[bin] += (count * (Math.min(to, bin + 1) - Math.max(from, bin))) / (to - from);
+    });
     return column;
   });
   const steps = ordered.map(({ step }, index) => step ?? index);
