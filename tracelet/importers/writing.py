@@ -132,6 +132,7 @@ class _Writing:
         self._left = self._held.counts.copy()
         """How many of each name are to be passed over, as they are in the journal already."""
         self._last_ns = self._held.last_ns
+        self._created_s: float | None = None
         self._end: MetricData | None = None
         self._result = result
         self._dry_run = dry_run
@@ -149,6 +150,7 @@ class _Writing:
 
     def take(self, source: SourceRun, kind: str, progress: Progress) -> None:
         """Write what is new."""
+        self._created_s = source.created_s
         try:
             for name, value in (("imported_from", kind), ("imported_id", source.key)):
                 self._record(MetricData(TAG_PREFIX + name, value, MetricType.CUSTOM))
@@ -158,9 +160,9 @@ class _Writing:
                     raise JournalError(
                         f"{self._result.path} can't be written: the import ends here. Run it again later"
                     )
-            self._write_facts(source.created_s)
+            self._write_facts()
             if not self._dry_run:
-                self._finish(source)
+                self._finish()
         finally:
             self._intake.resolver.close()
             self._intake.hashing.close(60.0)
@@ -177,7 +179,8 @@ class _Writing:
             case _ if is_status(item):
                 self._end = item
             case _:
-                self._last_ns = max(self._last_ns, _ns(item.timestamp or 0))
+                if item.timestamp is not None:
+                    self._last_ns = max(self._last_ns, _ns(item.timestamp))
                 self._record(item)
         return 1
 
@@ -230,6 +233,8 @@ class _Writing:
         encode = _ENCODERS.get(metric.type)
         if self._dry_run:
             return
+        if metric.timestamp is None:  # Else it would be the time of the import, and the run's end with it.
+            metric = replace(metric, timestamp=self._created_s or self._last_ns / 1e9 or None)
         if encode is None:
             self._intake.emit(metric)
         else:
@@ -237,25 +242,25 @@ class _Writing:
             given = (metric.iteration, metric.metadata, time_ns, metric.source)
             self._intake.encoded(metric.name, metric.value, metric.type, encode, *given)
 
-    def _write_facts(self, time_s: float | None) -> None:
+    def _write_facts(self) -> None:
         """Write those that have another value than in the journal, where they are without credentials."""
         for name, metric in self._facts.items():
             _, value, _ = self._redactor.record(metric.name, json_like(metric.value), metric.type, None)
             if name in self._held.facts and self._held.facts[name] == value:
                 self._result.known += 1
             else:
-                self._write(metric if metric.timestamp else replace(metric, timestamp=time_s))
+                self._write(metric)
 
-    def _finish(self, source: SourceRun) -> None:
+    def _finish(self) -> None:
         """The status: as the source has it, or `finished` where it says nothing. Last, wherever anything was added."""
-        last_s = self._last_ns / 1e9 or source.created_s
+        last_s = self._last_ns / 1e9 or self._created_s
         end = self._end or MetricData(STATUS_NAME, "finished", MetricType.CUSTOM, metadata={"assumed": True})
         end = replace(end, timestamp=end.timestamp or last_s)
         told = self._held.facts.get((MetricType.CUSTOM, STATUS_NAME))
         if told == end.value and not (self._result.points or self._result.records):
             return
-        if source.created_s is not None and end.timestamp is not None:
-            duration = {"duration_s": max(0.0, end.timestamp - source.created_s)}
+        if self._created_s is not None and end.timestamp is not None:
+            duration = {"duration_s": max(0.0, end.timestamp - self._created_s)}
             end = replace(end, metadata={**duration, **(end.metadata or {})})
         self._intake.emit(end)
 

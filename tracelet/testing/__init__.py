@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tracelet.testing.backend_contract import BackendContract
     from tracelet.testing.collector_contract import CollectorContract
     from tracelet.testing.framework_contract import FrameworkContract
+    from tracelet.testing.importer_contract import ImporterContract
     from tracelet.testing.memory_backend import MemoryBackend
     from tracelet.testing.processor_contract import ProcessorContract
 
@@ -27,10 +28,18 @@ _SUITES: Final = {
     "BackendContract": "tracelet.testing.backend_contract",
     "CollectorContract": "tracelet.testing.collector_contract",
     "FrameworkContract": "tracelet.testing.framework_contract",
+    "ImporterContract": "tracelet.testing.importer_contract",
     "ProcessorContract": "tracelet.testing.processor_contract",
 }
 
-__all__ = ["BackendContract", "CollectorContract", "FrameworkContract", "MemoryBackend", "ProcessorContract"]
+__all__ = [
+    "BackendContract",
+    "CollectorContract",
+    "FrameworkContract",
+    "ImporterContract",
+    "MemoryBackend",
+    "ProcessorContract",
+]
 
 
 def __getattr__(name: str) -> Any:

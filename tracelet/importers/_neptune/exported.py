@@ -123,11 +123,13 @@ def _series(batch: Any) -> Iterator[Item]:
     """Rows of series of numbers, in columns."""
     import numpy as np
 
+    arrow = require("pyarrow", _FEATURE, "import")
     encoded = batch.column("attribute_path").dictionary_encode()
     names, places = encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
     steps = batch.column("step").cast("float64").to_numpy(zero_copy_only=False)
     values = batch.column("float_value").to_numpy(zero_copy_only=False)
-    times_ns = batch.column("timestamp").cast("timestamp[ns, tz=UTC]").cast("int64").to_numpy(zero_copy_only=False)
+    times = batch.column("timestamp").cast(arrow.timestamp("ns", tz="UTC")).cast("int64")
+    times_ns = times.to_numpy(zero_copy_only=False)
     whole = np.floor(steps)
     if fractions := int((whole != steps).sum()):
         yield Omitted(f"the fractions of {fractions} steps", "a step of Tracelet's is a whole number")

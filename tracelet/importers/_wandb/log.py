@@ -44,6 +44,8 @@ class WandbLog:
                         yield b"".join(parts)
                         parts = []
                 start = 0
+        if parts:
+            self.faults.append("cut off in a record")
 
     def _pieces(self, block: bytes, is_whole: bool) -> Iterator[tuple[int, bytes]]:
         at = 0
@@ -60,3 +62,5 @@ class WandbLog:
                 return
             yield kind, data
             at += _PIECE.size + length
+        if at < len(block) and not is_whole:
+            self.faults.append("cut off in a record")

@@ -1,0 +1,100 @@
+"""Runs that the real libraries wrote, each once a test run: what the importers read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+LOSSES = [1.0, 0.5, float("nan"), 0.25]
+
+TENSORBOARD = """
+import numpy as np, torch
+from torch.utils.tensorboard import SummaryWriter
+writer = SummaryWriter("run")
+for step, value in enumerate(LOSSES):
+    writer.add_scalar("train/loss", value, step)
+    writer.add_scalar("new", value, step, new_style=True)
+writer.add_histogram("weights", np.array([1.0, 2.0, 2.5, 4.0]), 1)
+writer.add_image("picture", np.zeros((3, 4, 4), "uint8"), 2)
+writer.add_text("note", "hello", 3)
+writer.add_audio("tone", torch.zeros(1, 100), 3)
+writer.add_pr_curve("curve", np.array([1, 0]), np.array([0.9, 0.1]), 0)
+writer.close()
+inner = SummaryWriter("run/nested")
+inner.add_hparams({"lr": 0.1, "optimizer": "adam", "nesterov": True}, {"accuracy": 0.5}, run_name=".")
+inner.close()
+"""
+
+WANDB = """
+import numpy as np, wandb
+run = wandb.init(mode="offline", project="p", name="n", config={"lr": 0.1, "m": {"d": 3}}, tags=["t1"], notes="about")
+for value in LOSSES:
+    run.log({"train/loss": value, "word": "w", "inner": {"x": 1}})
+run.log({"picture": wandb.Image(np.zeros((4, 4, 3), "uint8")), "h": wandb.Histogram(np.arange(9.0)),
+         "t": wandb.Table(columns=["a"], data=[[1]])})
+artifact = wandb.Artifact("data", "dataset")
+open("f.txt", "w").write("hello")
+artifact.add_file("f.txt")
+run.log_artifact(artifact)
+run.summary["best"] = 3
+run.finish()
+"""
+
+MLFLOW = """
+import mlflow
+mlflow.set_tracking_uri("sqlite:///m.db")
+mlflow.set_experiment("p")
+for name, status in (("n", "FINISHED"), ("broken", "FAILED")):
+    run = mlflow.start_run(run_name=name, description="about")
+    mlflow.log_params({"lr": 0.1})
+    mlflow.set_tag("k", "v")
+    for step, value in enumerate(LOSSES):
+        mlflow.log_metric("train/loss", value, step=step)
+    mlflow.log_text("hello", "d/f.txt")
+    mlflow.end_run(status)
+"""
+
+NEPTUNE = """
+import warnings
+warnings.simplefilter("ignore")
+import neptune
+run = neptune.init_run(mode="offline", name="n", tags=["t1"], description="about", capture_hardware_metrics=False)
+run["params"] = {"lr": 0.1, "n": {"k": 2}}
+for step, value in enumerate([1.0, 0.5, 0.25]):
+    run["train/loss"].append(value, step=step, timestamp=1700000000 + step)
+run["log"].append("line")
+open("f.txt", "w").write("hello")
+run["file"].upload("f.txt")
+run.stop()
+"""
+
+CLEARML = """
+import os
+os.environ["CLEARML_CACHE_DIR"] = os.getcwd() + "/cache"
+from clearml import Task
+Task.set_offline(True)
+task = Task.init("p", "n", auto_connect_frameworks=False, auto_resource_monitoring=False, auto_connect_streams=False)
+task.connect({"lr": 0.1})
+task.add_tags(["t1"])
+for step, value in enumerate([1.0, 0.5, 0.25]):
+    task.get_logger().report_scalar("train", "loss", value, step)
+task.get_logger().report_single_value("best", 3.0)
+open("f.txt", "w").write("hello")
+task.upload_artifact("f", "f.txt")
+task.close()
+"""
+
+
+def write(code: str, folder: Path) -> Path:
+    """Run a program of a library's in a process of its own, with `folder` as home."""
+    environment = {**os.environ, "HOME": str(folder), "WANDB_SILENT": "true", "WANDB_DIR": str(folder)}
+    environment |= {"PYTHONWARNINGS": "ignore", "GIT_PYTHON_REFRESH": "quiet", "XDG_DATA_HOME": str(folder / "share")}
+    environment.pop("WANDB_SERVICE", None)
+    code = f"LOSSES = {[repr(value) for value in LOSSES]}\nLOSSES = [float(value) for value in LOSSES]\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
