@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_threads_that_log_one_name_get_a_version_each(experiment: Experiment, da
 
 def test_no_version_is_given_again_when_its_files_are_gone(experiment: Experiment, data: Path):
     experiment.log_artifact(data)
-    manifests.remove_files(experiment.run_dir, "data")
+    shutil.rmtree(experiment.run_dir / "artifacts" / "data" / "v0")
     assert "v1" == experiment.log_artifact(data).version
     gone, there = experiment.list_artifacts()
     assert (False, True) == (gone.is_kept, there.is_kept)
@@ -307,7 +308,7 @@ def test_hashing_takes_no_time_from_the_call(experiment: Experiment, data: Path,
 def test_a_directory_that_was_let_go_before_it_was_hashed_is_no_trouble(experiment: Experiment, data: Path):
     experiment._intake.hashing.close(60)
     experiment.log_artifact(data)
-    manifests.remove_files(experiment.run_dir, "data")
+    shutil.rmtree(experiment.run_dir / "artifacts" / "data" / "v0")
     Finisher(experiment.run_dir).finish_all()
     assert experiment.get_artifact("data").digest is None
 

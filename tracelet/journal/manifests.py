@@ -169,22 +169,16 @@ def manifest_path(version_directory: Path) -> Path:
 
 
 def version_directory(run: Path, value: str | os.PathLike[str]) -> Path | None:
-    """The directory of the version that a record's path belongs to; None in runs from before there were any."""
+    """The directory of the version that a record's path belongs to; None in runs from before there were any.
+
+    Whoever deletes its files deletes this directory, and leaves the manifest: then no version is given twice.
+    """
     try:
         parts = Path(value).relative_to(os.path.abspath(run)).parts
     except ValueError:
         return None
     is_version = len(parts) > 2 and parts[0] == FOLDER and VERSION.fullmatch(parts[2])
     return run.joinpath(*parts[:3]) if is_version else None
-
-
-def remove_files(run: Path, name: str) -> None:
-    """Delete the files of all versions of an artifact. The manifests stay, so that no version is given twice."""
-    directory = run / FOLDER / safe_directory_name(name)
-    if directory.is_dir() and not directory.is_symlink():
-        for entry in list(os.scandir(directory)):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def pending(run: Path) -> Iterator[Path]:
