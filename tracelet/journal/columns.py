@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from tracelet.errors import CorruptJournalError
-from tracelet.journal.format import HEADER_BYTES, RECORD_BYTES, decode_records, segment_name
+from tracelet.journal.format import HEADER_BYTES, RECORD_BYTES, decode_records, decode_slots, segment_name
 from tracelet.journal.reader import Block, Damage, read_block
 
 if TYPE_CHECKING:
@@ -128,8 +128,10 @@ class ScalarTable:
         return order, ordered[starts], np.append(starts, len(keys))
 
 
-def read_tail(directory: Path, writer: str, segments: Sequence[int], damage: Damage) -> NDArray[np.void]:
-    """The last few thousand whole records of a writer, with the fields of `decode_records`.
+def read_tail(
+    directory: Path, writer: str, segments: Sequence[int], damage: Damage
+) -> list[tuple[float, int, int, int]]:
+    """The last few thousand whole records of a writer, as `decode_slots` gives them; without numpy.
 
     Args:
         directory: The run directory.
@@ -140,17 +142,14 @@ def read_tail(directory: Path, writer: str, segments: Sequence[int], damage: Dam
     Raises:
         UnsupportedVersionError: A newer Tracelet wrote one of them.
     """
-    import numpy as np
-
-    parts = [decode_records(b"")[0]]
+    found: list[tuple[float, int, int, int]] = []
     for index in reversed(segments):
         file = _File(directory / segment_name(writer, index), index, Damage(files=damage.files))
         for start in reversed(range(0, file.slots, _BLOCK_SLOTS)):
-            records, bad = file.read(start)
-            parts.append(np.delete(records, bad))
-            if sum(map(len, parts)) >= _TAIL_SLOTS:
-                return np.concatenate(parts[::-1])
-    return np.concatenate(parts[::-1])
+            found[:0] = filter(None, decode_slots(file.block(start).data))
+            if len(found) >= _TAIL_SLOTS:
+                return found
+    return found
 
 
 @final
@@ -169,13 +168,17 @@ class _File:
         except (OSError, CorruptJournalError) as error:
             self._leave_out(error)
 
-    def read(self, start: int) -> tuple[NDArray[np.void], list[int]]:
-        """The block of slots from `start` on, as `decode_records` gives it. Counts damage, so to be called in order."""
+    def block(self, start: int) -> Block:
+        """The block of slots from `start` on; an empty one where it can't be read, which is noted."""
         try:
-            block = read_block(self._path, start, min(_BLOCK_SLOTS, self.slots - start))
+            return read_block(self._path, start, min(_BLOCK_SLOTS, self.slots - start))
         except (OSError, CorruptJournalError) as error:
             self._leave_out(error)
-            block = Block(b"", 0)
+            return Block(b"", 0)
+
+    def read(self, start: int) -> tuple[NDArray[np.void], list[int]]:
+        """The block of slots from `start` on, as `decode_records` gives it. Counts damage, so to be called in order."""
+        block = self.block(start)
         records, bad = decode_records(block.data)
         holes = [slot for slot in bad if not any(records[slot].tobytes())]
         self._damage.records += len(bad) - len(holes)

@@ -20,8 +20,7 @@ from tracelet.journal.status import RunStatus, tell_status
 from tracelet.utils.values import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +137,7 @@ class WriterPart:
             np.insert(columns.times_s, at, [r.timestamp or 0.0 for r in extra]),
         )
 
-    def tail(self) -> NDArray[np.void]:
+    def tail(self) -> list[tuple[float, int, int, int]]:
         """Its last few thousand scalars: see `read_tail`."""
         return read_tail(self._directory, self.id, self._segments, self._damage)
 
@@ -146,12 +145,12 @@ class WriterPart:
     def last_s(self) -> float:
         """When it wrote its last record: Unix time in seconds."""
         times_s = [self.born_ns / 1e9, *(record.timestamp or 0.0 for record in self.records[-1:])]
-        return float(max(times_s + (self.tail()["time_ns"][-1:] / 1e9).tolist()))
+        return max(times_s + [time_ns / 1e9 for _, _, time_ns, _ in self.tail()[-1:]])
 
     def latest(self) -> dict[str, tuple[float, int, float]]:
         """Time, step and value of the last point of each metric that was logged lately."""
         found: dict[str, tuple[float, int, float]] = {}
-        for value, step, time_ns, key, _ in self.tail().tolist():
+        for value, step, time_ns, key in self.tail():
             name, kind, _ = self.series.get(key, (f"{UNKNOWN}{key}", MetricType.SCALAR, None))
             if kind is MetricType.SCALAR:
                 keep_later(found, name, (time_ns / 1e9, step, value))
