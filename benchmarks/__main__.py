@@ -21,6 +21,7 @@ class Benchmark(enum.StrEnum):
     LATENCY = "latency"
     DISK = "disk"
     READING = "reading"
+    IMPORTING_RUNS = "importing_runs"
     MANY_RUNS = "many_runs"
     MANY_PROCESSES = "many_processes"
     MEMORY = "memory"

@@ -31,6 +31,7 @@ _HEAVY = (
         ("disk", ["points, stopped", "points, running"]),
         ("reading", ["of one series", "one of 10 series", "read_csv", "EventAccumulator"]),
         ("many_processes", ["log_metric", "csv.writer and flush"]),
+        ("importing_runs", ["tracelet import", "EventAccumulator", "peak memory"]),
         ("memory", ["private, over", "mapped files"]),
         ("wandb_delivery", ["10 rows"]),
         ("artifacts", ["checkpoint of 8 MiB", "files of 4 KiB", "copytree", "hashed in the call"]),
