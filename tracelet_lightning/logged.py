@@ -51,7 +51,8 @@ class LoggedMetrics:
             step: None: the last one that has ended.
         """
         self._is_due = False
-        values: dict[str, Any] = self._fresh(trainer)
+        # A CPU's number is there already, and as a float it takes the short way into the journal.
+        values = {name: value.item() if value.is_cpu else value for name, value in self._fresh(trainer).items()}
         if not values:
             return
         epoch = self._epoch if step is None else float(trainer.current_epoch)
@@ -73,8 +74,8 @@ class LoggedMetrics:
         """Let go of the tensors."""
         self._seen.clear()
 
-    def _fresh(self, trainer: Any) -> dict[str, Any]:
-        fresh = {}
+    def _fresh(self, trainer: Any) -> dict[str, Tensor]:
+        fresh: dict[str, Tensor] = {}
         for name, value in trainer.logged_metrics.items():
             before = self._seen.get(name)
             if before is None or before.data_ptr() != value.data_ptr() or not value.data_ptr():

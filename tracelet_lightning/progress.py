@@ -33,6 +33,7 @@ class Progress:
         self._values: dict[str, Any] = {}  # Of the present step; on the device, maybe.
         self._samples = self._steps = 0
         self._flops = 0.0
+        self._world_size = 1
 
     def begin(self, trainer: Any, *, has_rates: bool) -> None:
         """A training begins. `has_rates`: whether learning rates are recorded here, and not by Lightning's monitor."""
@@ -44,6 +45,7 @@ class Progress:
         self._peak_flops_per_s = self._given_peak_flops_per_s or known
         self._samples = self._steps = 0
         self._flops = 0.0
+        self._world_size = trainer.world_size
         self.throughput.begin(0, 0.0)
 
     def step_begins(self, trainer: Any) -> None:
@@ -65,7 +67,7 @@ class Progress:
         self._samples += _size(batch)
         self._flops += getattr(module, "flops_per_batch", None) or 0.0  # As `ThroughputMonitor` asks for it.
 
-    def step_ended(self, world_size: int, *, is_recorded: bool) -> dict[str, Any]:
+    def step_ended(self, *, is_recorded: bool) -> dict[str, Any]:
         """The values of a step that has ended; none where it is not to be recorded."""
         self._steps += 1
         if not is_recorded:
@@ -77,7 +79,7 @@ class Progress:
             steps, spent_s, flops = done
             values["throughput/step_time_s"] = spent_s / steps
             if self._samples:
-                values["throughput/samples_per_s"] = self._samples * world_size / spent_s
+                values["throughput/samples_per_s"] = self._samples * self._world_size / spent_s
             if self._peak_flops_per_s and flops > 0:
                 values["throughput/mfu"] = flops / self._peak_flops_per_s / spent_s
         self._samples = 0

@@ -60,7 +60,7 @@ class TrainingHooks(StageHooks):
                 return
             self._global_step = made
             step, is_due = step_of(trainer), self._is_due or trainer.should_stop
-            values = self._progress.step_ended(trainer.world_size, is_recorded=is_due)
+            values = self._progress.step_ended(is_recorded=is_due)
             if self._logged is not None:
                 self._logged.step_ended(trainer, step, is_recorded=is_due)
             if values:
