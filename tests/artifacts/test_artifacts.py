@@ -359,6 +359,38 @@ def test_a_manifest_of_a_stranger_reads_no_file_outside(experiment: Experiment, 
     assert not (tmp_path / "out" / "link" / "secret").exists()
 
 
+def test_a_run_of_a_stranger_has_nothing_outside_written_or_removed(experiment: Experiment, data: Path, tmp_path: Path):
+    experiment.log_artifact(data)
+    experiment.stop()
+    place = experiment.run_dir / "artifacts" / "data"
+    fields = json.loads((place / "v0.json").read_text())
+    victim = tmp_path / "victim"
+    (victim / "v7").mkdir(parents=True)
+    for name in ("old.tmp", "v7/file", "large.bin"):
+        (victim / name).write_bytes(b"mine")
+    (victim / "v0.json").write_text(manifest := json.dumps({**fields, "digest": None, "is_complete": False}))
+    for path in (*victim.rglob("*"), victim):
+        os.utime(path, (0, 0))
+    os.symlink(victim, place.with_name("evil"))
+    shutil.rmtree(place / "v0")
+    os.symlink(victim, place / "v0")
+    (place / "v0.json").write_text(manifest)
+    Finisher(experiment.run_dir).finish_all()
+    assert {"old.tmp", "v7", "v7/file", "large.bin", "v0.json"} == {
+        path.relative_to(victim).as_posix() for path in victim.rglob("*")
+    }
+    assert {0.0} == {path.stat().st_mtime for path in (*victim.rglob("*"), victim)}
+    assert not manifests.Manifest.read(victim / "v0.json").is_complete
+
+
+def test_a_reference_is_one_also_without_its_credentials(experiment: Experiment):
+    experiment.log_artifact(reference="https://me:hunter2secret@host/x?X-Amz-Signature=0123456789abcdef0123", name="r")
+    found = experiment.get_artifact("r").reference
+    assert found is not None
+    assert found.startswith("https://")
+    assert "hunter2secret" not in found + next(experiment.run_dir.glob("*.log")).read_text()
+
+
 def test_what_an_adapter_hands_over_has_a_version_and_its_own_metadata(experiment: Experiment, data: Path):
     facts = {"type": "model", "aliases": ["best"], "epoch": 2.0}
     experiment.emit_metric(MetricData("model/a", os.fspath(data), MetricType.ARTIFACT, 5, metadata=facts))

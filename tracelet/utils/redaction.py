@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, final
 
-from tracelet.core.records import DEFINE_PREFIX, MetricType
+from tracelet.core.records import DEFINE_PREFIX, MetricType, is_reference
 from tracelet.utils.credential_names import Grade, grade_of
 from tracelet.utils.token_shapes import hide_tokens
 from tracelet.utils.values import flatten
@@ -138,7 +138,8 @@ class Redactor:
     def record(self, name: str, value: Any, kind: MetricType, metadata: Any) -> tuple[str, Any, Any]:
         """The name, value and metadata of a record on its way to the disk.
 
-        Paths of files stay. Texts and tables are the user's own, and lose only what `without_tokens` finds.
+        Paths of files stay; the URI of a reference is that of its metadata. Texts and tables are the user's own, and
+        lose only what `without_tokens` finds.
         """
         if kind in (MetricType.PARAMETER, MetricType.CUSTOM):
             name = self.without_tokens(name)
@@ -146,7 +147,8 @@ class Redactor:
                 value = self.value(name, value)
         elif kind in (MetricType.TEXT, MetricType.TABLE):
             name, value = self.without_tokens(name), self.texts(value)
-        return name, value, self._value(metadata, Grade.PLAIN) if metadata else metadata
+        kept = self._value(metadata, Grade.PLAIN) if metadata else metadata
+        return name, kept["reference"] if is_reference(value, metadata) else value, kept
 
     def texts(self, value: Any) -> Any:
         """The same for each text in a JSON-like value: a table, say."""
