@@ -82,7 +82,10 @@ class Hashing:
 
     def _work(self, source: queue.SimpleQueue[Path | threading.Event | None]) -> None:
         if sys.platform == "linux":  # Elsewhere it would be the whole process.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            try:
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            except OSError as error:  # A sandbox may forbid it.
+                logger.debug("artifacts are hashed at the training's priority: %s", error)
         finisher = Finisher(self._run)
         while (item := source.get()) is not None and not self._is_closed:
             if isinstance(item, threading.Event):

@@ -153,12 +153,12 @@ def described(record: MetricData, identity: RunIdentity, version: str = "v0") ->
         version: For a record of before there were versions.
     """
     facts = dict(record.metadata or {})
-    reference, given = facts.get("reference"), facts.get("metadata")
+    reference, given, aliases = facts.get("reference"), facts.get("metadata"), facts.get("aliases")
     return Artifact(
         name=record.name,
         version=str(facts.get("version", version)),
         type=str(facts.get("type") or "custom"),
-        aliases=tuple(dict.fromkeys(map(str, facts.get("aliases") or ()))),
+        aliases=tuple(dict.fromkeys(map(str, aliases if isinstance(aliases, list | tuple) else ()))),
         metadata=given if isinstance(given, Mapping) else {k: v for k, v in facts.items() if k not in _OURS},
         step=record.iteration,
         reference=reference if isinstance(reference, str) else None,

@@ -237,7 +237,8 @@ class Finisher:
             CorruptJournalError: It can't be read.
             InterruptedHashError: `stopped` became true.
         """
-        manifest, place = Manifest.read(path), path.with_suffix("")
+        place = _contained(path, self._run).with_suffix("")
+        manifest = Manifest.read(path)
         if not manifest.is_complete and place.is_dir():
             hashed = manifest if manifest.digest is not None else self._with_digests(manifest, place, stopped)
             if hashed is not None:
@@ -250,7 +251,7 @@ class Finisher:
         files, changed = {}, list(manifest.changed)
         for relative, before in manifest.files.items():
             try:
-                files[relative] = hash_file(_contained(place / relative, place), stopped)
+                files[relative] = hash_file(_contained(place / relative, self._run), stopped)
             except OSError as error:
                 if not place.is_dir():
                     return None
@@ -282,6 +283,7 @@ class Finisher:
         """Remove what a kill has cut short: it holds space, and no record names it."""
         for entry in (self._run / FOLDER).glob("*/*"):
             try:  # Without a file in it it may be that of a reference.
+                _contained(entry, self._run)
                 is_version = VERSION.fullmatch(entry.name) is not None and entry.is_dir()
                 is_half = is_version and not manifest_path(entry).exists() and any(entry.iterdir())
                 if (is_half or entry.suffix == ".tmp") and entry.lstat().st_mtime < time.time() - _HALF_S:
@@ -301,7 +303,7 @@ class Finisher:
             return facts
         temporary = place.with_name(f".{secrets.token_hex(8)}.tmp")  # Not beside it: a kill may leave it.
         try:
-            there, here = os.lstat(_contained(other, self._run / FOLDER)), os.lstat(_contained(path, place))
+            there, here = os.lstat(_contained(other, self._run)), os.lstat(_contained(path, self._run))
             if there.st_ino == here.st_ino:  # A kill came before the manifest could say so.
                 return replace(its_facts, digest=facts.digest)
             if not its_facts.is_same(FileFacts.of(there)) or not facts.is_same(FileFacts.of(here)):
