@@ -66,7 +66,9 @@ def test_wheel_metadata_is_complete(wheel: Path):
     expected = {"Name": "tracelet", "License-Expression": "Apache-2.0", "Requires-Python": ">=3.11"}
     assert expected == {key: metadata[key] for key in expected}
     extras = "lightning hf keras flax mlflow wandb clearml neptune gpu docker git system media parquet"
-    assert {*extras.split(), "ui", "import", "models", "zstd", "all", "dev"} == set(metadata.get_all("Provides-Extra", []))
+    assert {*extras.split(), "ui", "import", "models", "zstd", "all", "dev"} == set(
+        metadata.get_all("Provides-Extra", [])
+    )
     assert "Apache License" in texts["LICENSE"]
 
 

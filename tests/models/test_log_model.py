@@ -81,6 +81,7 @@ def test_a_torch_model_with_shared_strided_and_overlapping_tensors(nets, experim
     assert (7 * 4 + 4, "nets:Tied", torch.__version__) == (
         card["parameters"], card["class"], card["versions"]["torch"],
     )  # fmt: skip
+    assert {"head.weight": "embedding.weight"} == card["details"]["shared"]
     with np.load(artifact.path / card["input_example"]) as arrays:
         assert words.tolist() == arrays["input"].tolist()
     found = tracelet.load_run(experiment.run_dir).artifact("tied:best")

@@ -66,7 +66,9 @@ def _lines(card: Mapping[str, Any]) -> list[str]:
     if card["parameters"] is not None:
         lines.append(f"| parameters | {card['parameters']:,} |")
     lines.append(f"| weights | `{card['weights']}` |")
-    lines += [f"| {key} | `{json.dumps(value).replace('|', chr(92) + '|')}` |" for key, value in card["signature"].items() if value is not None]
+    told = {key: json.dumps(value) for key, value in card["signature"].items() if value is not None}
+    bar = "\\|"  # Else it would end the cell.
+    lines += [f"| {key} | `{text.replace('|', bar)}` |" for key, text in told.items()]
     if card["source"] is not None:
         lines.append(f"| source, as it was | `{card['source']}` |")
     return [*lines, "", "Load it from this directory:", "", "```python", card["code"].rstrip(), "```"]
