@@ -7,8 +7,10 @@ the wall time stands beside it.
 
 With `logger=False` Lightning leaves out its own work for loggers, too: it gathers the metrics of the step and turns the
 tensors into floats, for whichever logger. So there are two ratios: to `logger=False`, which is what a user gains by not
-logging, and to a logger that does nothing, which is what each logger costs by itself. The last table has the logger's
-own calls alone, without a training.
+logging, and to a logger that does nothing, which is what each logger costs by itself. `TraceletCallback` alone stands
+with them: it records the same metrics without a logger, and learning rates and throughput as well, as the callback does
+that Lightning attaches beside our logger; its peer is `LearningRateMonitor` with a `CSVLogger`. The last table has the
+logger's own calls alone, without a training.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from sklearn.datasets import load_digits
@@ -31,13 +35,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.measuring import Row, Target, compare, scaled, show
-from tracelet_lightning import TraceletLogger
+from tracelet_lightning import TraceletCallback, TraceletLogger
 
 _STEPS = 400  # Of each logger.
 _WARM_UP = 10
 _BATCH = 64
 _CALLS = 300
 _LIMIT = 1.02
+_ALONE, _BESIDE, _PEER = (
+    "TraceletCallback alone",
+    "TraceletLogger and its callback",
+    "CSVLogger and LearningRateMonitor",
+)
 _OFF, _NOTHING, _OURS = "logger=False", "a logger that does nothing", "TraceletLogger"
 
 
@@ -53,20 +62,34 @@ def main(scale: float = 1.0) -> None:
             ours = TraceletLogger(dir=directory)
             peers = {"CSVLogger": CSVLogger(directory), "TensorBoardLogger": TensorBoardLogger(directory)}
             loggers: dict[str, Logger] = {_NOTHING: DummyLogger(), _OURS: ours, **peers}
-            _show_training(
-                {_OFF: [], **{name: [logger] for name, logger in loggers.items()}}, scaled(_STEPS, scale, 20)
-            )
+            steps = scaled(_STEPS, scale, 20)
+            callback, alone = TraceletCallback(), TraceletCallback(dir=directory)
+            cases = {_OFF: _Case(), **{name: _Case([logger]) for name, logger in loggers.items()}}
+            cases[_BESIDE] = _Case([ours], [callback])
+            cases[_PEER] = _Case([peers["CSVLogger"]], [LearningRateMonitor("step")])
+            _show_training(cases, steps, _NOTHING)
+            _show_training({_OFF: _Case(), _ALONE: _Case(callbacks=[alone])}, steps, _OFF)
             _show_calls(loggers, scaled(_CALLS, scale, 20))
             ours.stop()
+            alone.stop()
     finally:
         torch.set_num_threads(threads)
 
 
-def _show_training(cases: Mapping[str, list[Logger]], steps: int) -> None:
+@final
+@dataclass(frozen=True)
+class _Case:
+    """What records a step."""
+
+    loggers: list[Logger] = field(default_factory=list)
+    callbacks: list[Callback] = field(default_factory=list)
+
+
+def _show_training(cases: Mapping[str, _Case], steps: int, second: str) -> None:
     turns = _Turns(cases)
     trainer = Trainer(
-        logger=[logger for loggers in cases.values() for logger in loggers],
-        callbacks=[turns],
+        logger=list({id(logger): logger for case in cases.values() for logger in case.loggers}.values()),
+        callbacks=[turns, *(callback for case in cases.values() for callback in case.callbacks)],
         max_steps=(steps + _WARM_UP) * len(cases),
         log_every_n_steps=1,
         accelerator="cpu",
@@ -79,11 +102,11 @@ def _show_training(cases: Mapping[str, list[Logger]], steps: int) -> None:
     wall_ms = {name: statistics.median(wall_ns for _, wall_ns in found) / 1e6 for name, found in turns.times_ns.items()}
     rows = []
     for name in cases:
-        to_off, to_nothing = cpu_ms[name] / cpu_ms[_OFF], cpu_ms[name] / cpu_ms[_NOTHING]
+        to_off, to_second = cpu_ms[name] / cpu_ms[_OFF], cpu_ms[name] / cpu_ms[second]
         target = Target(to_off, _LIMIT, "times") if name == _OURS else None
         figure = f"{cpu_ms[name]:.3f} ms (wall {wall_ms[name]:.3f})"
-        rows.append(Row(name, figure, ratio=f"{to_off:.3f} / {to_nothing:.3f}", target=target))
-    show(f"Lightning: one step, logged; ratios to {_OFF} / to {_NOTHING}", rows)
+        rows.append(Row(name, figure, ratio=f"{to_off:.3f} / {to_second:.3f}", target=target))
+    show(f"Lightning: one step, logged; ratios to {_OFF} / to {second}", rows)
 
 
 def _show_calls(loggers: Mapping[str, Logger], calls: int) -> None:
@@ -103,9 +126,9 @@ def _show_calls(loggers: Mapping[str, Logger], calls: int) -> None:
 
 @final
 class _Turns(Callback):
-    """Gives each step its logger, and times it to the beginning of the next step."""
+    """Gives each step its logger and its callbacks, and times it to the beginning of the next step."""
 
-    def __init__(self, cases: Mapping[str, list[Logger]]) -> None:
+    def __init__(self, cases: Mapping[str, _Case]) -> None:
         self.times_ns: dict[str, list[tuple[int, int]]] = {name: [] for name in cases}
         self._cases = cases
         self._order: list[str] = []
@@ -118,8 +141,23 @@ class _Turns(Callback):
             self.times_ns[self._present].append((cpu_ns - self._began_ns[0], wall_ns - self._began_ns[1]))
         self._order = self._order or random.sample(list(self._cases), len(self._cases))
         self._present = self._order.pop()
-        trainer.loggers = self._cases[self._present]
+        trainer.loggers = self._cases[self._present].loggers
         self._began_ns = time.thread_time_ns(), time.perf_counter_ns()
+        for callback in self._cases[self._present].callbacks:
+            callback.on_train_batch_start(trainer, pl_module, batch, batch_idx)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        for callback in self._cases[self._present or _OFF].callbacks:
+            callback.on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        state: Any = trainer  # Its `callbacks` have no annotation.
+        others, state.callbacks = state.callbacks, [self]  # The trainer calls this one alone from now on.
+        for callback in others:
+            if callback is not self:
+                callback.on_train_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._present = None  # A step does not pay for the end of an epoch.
