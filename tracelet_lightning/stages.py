@@ -22,7 +22,7 @@ from typing import Any, Final
 from tracelet.core.experiment import Experiment
 from tracelet.errors import TraceletError, UsageError
 from tracelet_lightning.base import LoggerBase
-from tracelet_lightning.faults import Guarded, safely
+from tracelet_lightning.faults import Guarded, reported, safely
 from tracelet_lightning.logged import LoggedMetrics
 from tracelet_lightning.progress import Progress
 
@@ -86,10 +86,11 @@ class StageHooks(Guarded):
     @log.setter
     def log(self, log: Any) -> None:
         self.__dict__["log"] = log
-        self._expect_checkpoint(log.__self__.trainer)
+        self._expect_checkpoint(log)
 
     @safely
-    def _expect_checkpoint(self, trainer: Any) -> None:
+    def _expect_checkpoint(self, log: Any) -> None:
+        trainer = log.__self__.trainer
         if trainer.state.fn == "fit" and self._is_wanted(trainer):
             for logger in _loggers_of(trainer):
                 logger.recording.expect_checkpoint()
@@ -122,9 +123,10 @@ class StageHooks(Guarded):
             return
         self._is_resumed = True
         before = _checkpoint_directory(trainer)
-        if trainer.is_global_zero and _KEY in checkpoint:
-            for logger, saved in zip(self._loggers, checkpoint[_KEY]["runs"], strict=False):
-                logger.resume(saved)
+        with reported("the run of the checkpoint"):  # The other ranks wait for what comes then.
+            if trainer.is_global_zero and _KEY in checkpoint:
+                for logger, saved in zip(self._loggers, checkpoint[_KEY]["runs"], strict=False):
+                    logger.resume(saved)
         after = _checkpoint_directory(trainer)
         for callback in trainer.checkpoint_callbacks:  # They have asked for it already, and take up their state next.
             found = getattr(callback, "dirpath", None)
