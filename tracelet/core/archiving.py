@@ -158,6 +158,10 @@ def archive_runs(runs: Sequence[Path], output: Path, *, delete: bool = False) ->
         MissingDependencyError: `.tar.zst` needs a package that is not installed.
     """
     _suffix(output)
+    runs = [Path(os.path.abspath(run)) for run in runs]
+    places = {_name_of(run, run): run for run in runs}
+    if len(places) < len(runs):
+        raise UsageError("two of the runs have the same project and id: archive them one by one")
     if os.path.lexists(output):
         raise UsageError(f"{output} is there already: choose another name")
     temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
@@ -170,7 +174,7 @@ def archive_runs(runs: Sequence[Path], output: Path, *, delete: bool = False) ->
                     raise UsageError(f"the run {run.name} can't be archived: {why or 'it is being sent'}")
                 Finisher(run).finish_all()
             contents = Contents.of(runs)
-            _write(temporary, _suffix(output), contents, {_name_of(run, run): run for run in runs})
+            _write(temporary, _suffix(output), contents, places)
             if _read(temporary, _suffix(output)) != contents or Contents.of(runs) != contents:
                 raise UsageError(f"a run was changed while {output} was written: try again")
         os.link(temporary, output)  # Unlike a rename it fails where another one has come meanwhile.

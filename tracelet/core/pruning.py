@@ -169,6 +169,7 @@ def remove(path: Path, part: Part, backends: Sequence[str] | None) -> str | None
     Raises:
         UsageError: The disk refuses.
     """
+    path = Path(os.path.abspath(path))
     trash = path.parent.parent / TRASH
     try:
         place = make_private_directory(trash / f"gone-{secrets.token_hex(8)}")

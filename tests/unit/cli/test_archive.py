@@ -67,6 +67,16 @@ def test_nothing_is_overwritten(tracelet: Tracelet):
     assert "ends in one of" in tracelet("archive", "first", "-o", "runs.rar", code=1).stderr
 
 
+def test_a_run_is_archived_from_within_its_project(tracelet: Tracelet, monkeypatch: pytest.MonkeyPatch):
+    run = record("first")
+    monkeypatch.chdir(run.parent)
+    with pytest.raises(UsageError, match="archive them one by one"):
+        archive_runs([run, run], Path("two.zip"))
+    archive_runs([Path("first")], Path("one.zip"), delete=True)
+    assert not run.exists()
+    assert [run] == [path.absolute() for path in unarchive(Path("one.zip"), run.parent.parent)]
+
+
 def test_a_run_that_is_written_is_not_archived(tracelet: Tracelet, running: Path):  # noqa: F811  The fixture.
     assert "a process is writing it" in tracelet("archive", "alive", "-o", "runs.zip", "--delete", code=1).stderr
     assert ["tracelet_runs"] == os.listdir()
