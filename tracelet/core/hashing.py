@@ -1,7 +1,7 @@
 """Hashes the artifacts of a running run, behind the training's back.
 
     any thread           `put`: also signal handlers and forked children
-    tracelet-hashing     completes manifests, at the lowest priority that the system gives a thread
+    tracelet-hashing     completes manifests, at a low priority
     the experiment's     `drain`, `close`
 
 Guarantee: `put` waits for nothing, and nothing is lost: a manifest that is not complete says so on the disk, and the
@@ -24,7 +24,7 @@ from tracelet.journal.manifests import FOLDER, Finisher, InterruptedHashError, p
 
 logger = logging.getLogger(__name__)
 
-_NICENESS: Final = 19
+_NICENESS: Final = 10  # A tenth of a processor that is in use: with 19, `stop` would wait long on a busy machine.
 
 
 @final

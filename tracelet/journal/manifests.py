@@ -209,10 +209,11 @@ def hash_file(path: Path, stopped: Callable[[], bool] = lambda: False) -> FileFa
         InterruptedHashError: `stopped` became true.
     """
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    buffer = memoryview(bytearray(_CHUNK_BYTES))
     with open(os.open(path, flags), "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(f"{path} is no file")
+        buffer = memoryview(bytearray(min(status.st_size + 1, _CHUNK_BYTES)))
         digest = hashlib.sha256()
         while count := file.readinto(buffer):  # Both calls leave the interpreter to the others.
             digest.update(buffer[:count])
