@@ -5,15 +5,14 @@ or damaged are all shown as they stand. `server` puts it together, `guard` lets 
 `catalog` knows the runs, `follow` keeps the points of those that are looked at, and `static/` is the page.
 
 The interface between the page and the server. All answers are JSON but the last; a number that JSON does not have is
-`null`, or the text `NaN`, `inf`, `-inf`. `run` is a run id, or its uuid where several projects have the same id.
+the text `NaN`, `Infinity` or `-Infinity`. `run` is a run id, or its uuid where several projects have the same id.
 
 | GET | query | gives |
 |---|---|---|
 | `/api/runs` | `filter`*, `search`, `sort`, `offset`, `limit` | rows of the table, `total`, `keys`, `unreadable` |
 | `/api/run` | `run` | everything but points, console and files |
 | `/api/names` | `run`* | the series of these runs, and how many points |
-| `/api/series` | `run`*, `name`*, `x`, `from`, `to`, `points`, | a curve for each run and name, thinned to |
-|  | `smooth`, `all` | `points`; see `curves.Drawing` |
+| `/api/series` | `run`*, `name`*, `x`, `from`, `to`, `points`, `smooth`, `all` | curves: see `curves.Drawing` |
 | `/api/band` | `run`*, `name`, `x`, `from`, `to`, `points`, `ranks` | mean, extremes over runs (and ranks) |
 | `/api/pulse` | `run`* | status and a version: changed, so ask again |
 | `/api/compare` | `run`* | parameters and metrics side by side |

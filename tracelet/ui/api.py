@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar, final
 
@@ -298,7 +299,7 @@ def _number(query: QueryParams, name: str, default: N, low: N, high: N) -> N:
         value = default if text is None or text == "" else type(default)(text)
     except ValueError:
         raise UsageError(f"`{name}` is a number, and {str(text)[:50]!r} is none") from None
-    if value != value:  # noqa: PLR0124 - NaN
+    if math.isnan(value):
         raise UsageError(f"`{name}` is a number, and NaN is none")
     return min(max(value, low), high)
 
