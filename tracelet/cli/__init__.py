@@ -1,7 +1,8 @@
 """The command `tracelet`: looks at recorded runs, and at the installation.
 
 `main` is the entry point; everything here runs on the main thread of a process of its own. No command changes what was
-recorded; `sync` and `verify` note in the run how far its backends have come.
+recorded; `prune` and `archive --delete` delete it as a whole, and `sync` and `verify` note in the run how far its
+backends have come.
 
 Guarantee: a `TraceletError` becomes one line on standard error and exit code 1, a wrong option exit code 2, and a
 reader that goes away (`| head`) nothing at all. Whatever a run holds is shown with its control characters escaped.
