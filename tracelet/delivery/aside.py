@@ -157,7 +157,7 @@ class ArtifactLane:
     def _hand_over(self, record: MetricData) -> None:
         try:
             self._backend.handle_artifact(record)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  a plug-in may raise anything; it is judged
             cause = (isinstance(error, PartialDeliveryError) and error.__cause__) or error
             match judge(cause):
                 case Verdict.REJECT:
@@ -167,7 +167,7 @@ class ArtifactLane:
                     self._wait_for_retry(record, cause)
                 case Verdict.GIVE_UP:
                     self._note_error(cause, None)
-                    raise cause from error
+                    raise cause from None  # From itself, it would be its own cause.
         else:
             self._backoff.reset()
             self._in_outage = False
@@ -197,10 +197,8 @@ class ArtifactLane:
             self._in_outage = True
             logger.warning(
                 "%r can't take the artifact %r now (%s); it waits on the disk",
-                self._name,
-                record.name,
-                in_a_line(error),
-            )
+                self._name, record.name, in_a_line(error),
+            )  # fmt: skip
         is_ending = self._attempts != float("inf")
         if is_ending:
             self._attempts -= 1

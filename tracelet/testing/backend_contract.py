@@ -18,6 +18,7 @@ series takes the place of an earlier one of the same step.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -279,7 +280,7 @@ class BackendContract(PluginContract):
             hand_over = lane.submit if started.uploads_aside else on_worker
             uploads = [hand_over(lambda: started.handle_artifact(artifact)) for _ in range(5)]
             for step in range(20):
-                on_worker(lambda step=step: started.handle_batch([scalar("a", float(step), step)]))
+                on_worker(functools.partial(started.handle_batch, [scalar("a", float(step), step)]))
             for upload in uploads:
                 assert upload is None or upload.result() is None
         on_worker(lambda: started.handle_batch([MetricData(STATUS_NAME, "finished", MetricType.CUSTOM, None, TIME_S)]))
