@@ -222,11 +222,19 @@ class TakesExperiment(Protocol):
         """As `FrameworkPlugin.set_experiment`."""
 
 
+@runtime_checkable
+class ReadsRuns(Protocol):
+    """What an importer has, whatever it inherits from."""
+
+    def runs(self, source: str) -> Iterator[Any]:
+        """As `core.importer.ImporterPlugin.runs`."""
+
+
 _CONTRACTS: Final[Mapping[PluginType, tuple[type, str]]] = {
     PluginType.BACKEND: (BackendPlugin, "does not inherit from BackendPlugin"),
     PluginType.COLLECTOR: (Collects, "has no collect()"),
     PluginType.FRAMEWORK: (TakesExperiment, "has no set_experiment(experiment)"),
-    PluginType.IMPORTER: (PluginBase, "is none"),
+    PluginType.IMPORTER: (ReadsRuns, "has no runs(source)"),
     PluginType.PROCESSOR: (ProcessorPlugin, "does not inherit from ProcessorPlugin"),
 }
 

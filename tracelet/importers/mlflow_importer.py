@@ -107,7 +107,7 @@ class _ServedRun:
                 yield MetricData(entry.path, path, MetricType.ARTIFACT)
                 if Path(path).is_relative_to(scratch):
                     os.unlink(path)
-        except Exception as error:  # noqa: BLE001 - the storage's own SDK may raise anything
+        except Exception as error:  # noqa: BLE001 - the SDK of a storage may raise anything
             yield Omitted(f"the artifacts in {folder or 'the run'}", f"{type(error).__name__}: {error}")
 
 

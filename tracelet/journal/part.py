@@ -143,9 +143,9 @@ class WriterPart:
 
     @property
     def last_s(self) -> float:
-        """When it wrote its last record: Unix time in seconds."""
-        times_s = [self.born_ns / 1e9, *(record.timestamp or 0.0 for record in self.records[-1:])]
-        return max(times_s + [time_ns / 1e9 for _, _, time_ns, _ in self.tail()[-1:]])
+        """The time of its last record: Unix time in seconds. Without any, when it began: an import begins later."""
+        times_s = [record.timestamp for record in self.records[-1:] if record.timestamp]
+        return max(times_s + [time_ns / 1e9 for _, _, time_ns, _ in self.tail()[-1:]], default=self.born_ns / 1e9)
 
     def latest(self) -> dict[str, tuple[float, int, float]]:
         """Time, step and value of the last point of each metric that was logged lately."""
