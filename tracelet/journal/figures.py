@@ -28,7 +28,7 @@ _SHOWN_PARAMS: Final = 12
 _SHOWN_METRICS: Final = 12
 
 
-class Shown(ABC):  # noqa: B024 - `Run` alone is one; it is apart because of its size
+class Shown(ABC):  # noqa: B024 - only a run is one, and it would be too long with this
     """What a notebook can do with a run."""
 
     def plot(
