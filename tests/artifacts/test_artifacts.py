@@ -366,7 +366,8 @@ def test_a_run_of_a_stranger_has_nothing_outside_written_or_removed(experiment: 
     fields = json.loads((place / "v0.json").read_text())
     victim = tmp_path / "victim"
     (victim / "v7").mkdir(parents=True)
-    for name in ("old.tmp", "v7/file", "large.bin"):
+    (victim / "v0").mkdir()
+    for name in ("old.tmp", "v7/file", "v0/large.bin", "large.bin"):
         (victim / name).write_bytes(b"mine")
     (victim / "v0.json").write_text(manifest := json.dumps({**fields, "digest": None, "is_complete": False}))
     for path in (*victim.rglob("*"), victim):
@@ -376,7 +377,7 @@ def test_a_run_of_a_stranger_has_nothing_outside_written_or_removed(experiment: 
     os.symlink(victim, place / "v0")
     (place / "v0.json").write_text(manifest)
     Finisher(experiment.run_dir).finish_all()
-    assert {"old.tmp", "v7", "v7/file", "large.bin", "v0.json"} == {
+    assert {"old.tmp", "v7", "v7/file", "v0", "v0/large.bin", "large.bin", "v0.json"} == {
         path.relative_to(victim).as_posix() for path in victim.rglob("*")
     }
     assert {0.0} == {path.stat().st_mtime for path in (*victim.rglob("*"), victim)}
