@@ -24,7 +24,7 @@ from benchmarks.measuring import Row, Target, scaled, show
 
 _RUNS = 10_000
 _REAL_RUNS = 20
-_PEER_RUNS = 500  # It takes some 30 ms to store one.
+_PEER_RUNS = 100  # It takes some 30 ms to store one.
 _REPEATS = 3
 _STORE = """
 import mlflow, sys
