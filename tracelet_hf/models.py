@@ -54,7 +54,7 @@ class Models:
         other = Models(self._log_model)
         other.kept = dict(kept)
         source = _checkpoint(args, state.global_step)  # It was saved before it was kept.
-        if source is not None and _place(experiment, name := f"model/{source.name}").exists():
+        if source is not None and _versions(experiment, name := f"model/{source.name}"):
             other.kept[name] = os.fspath(source)
         return other
 
@@ -92,7 +92,8 @@ class Models:
         for name, mark in list(self._dropped.items()):
             if all(mark.is_passed_by(experiment.run_dir, backend) for backend in backends):
                 del self._dropped[name]
-                shutil.rmtree(_place(experiment, name), ignore_errors=True)
+                for version in _versions(experiment, name):
+                    shutil.rmtree(version, ignore_errors=True)
 
     def _keep(
         self, experiment: Experiment, name: str, source: Path, args: TrainingArguments, state: TrainerState,
@@ -114,9 +115,10 @@ class Models:
             self._dropped[name] = JournalMark.now(experiment.run_dir)
 
 
-def _place(experiment: Experiment, name: str) -> Path:
-    """Where the run keeps an artifact, in all its versions."""
-    return experiment.run_dir / "artifacts" / safe_directory_name(name)
+def _versions(experiment: Experiment, name: str) -> list[Path]:
+    """Where the run has the versions of an artifact. Their manifests stay, so that no number is given again."""
+    place = experiment.run_dir / "artifacts" / safe_directory_name(name)
+    return [path for path in place.glob("v*") if path.is_dir()]
 
 
 def _checkpoint(args: TrainingArguments, step: int) -> Path | None:

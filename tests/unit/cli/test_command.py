@@ -117,8 +117,9 @@ def test_the_version_is_told(tracelet, read_json):
 
 def test_every_command_has_help(tracelet):
     commands = [command.name for command in make_app().registered_commands]
-    assert ["runs", "show", "ranks", "plot", "compare", "export"] == commands[:6]
-    assert {"plan", "sync", "status", "verify", "plugins", "doctor", "version"} <= set(commands)
+    looking = ["runs", "show", "plot", "compare", "ui", "report", "export", "ranks", "artifacts"]
+    moving = ["import", "plan", "sync", "status", "verify", "prune", "archive", "unarchive"]
+    assert [*looking, *moving, "plugins", "doctor", "version"] == commands
     for command in commands:
         assert f"Usage: tracelet {command}" in tracelet(command, "-h").stdout
 
