@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,14 @@ def bring(tmp_path: Path) -> Import:
 def _written(code: str) -> Any:
     @pytest.fixture(scope="session")
     def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return sources.write(code, tmp_path_factory.mktemp("source"))
+        return _write_once(code, tmp_path_factory)
 
     return folder
+
+
+@functools.cache  # The contract's tests import the fixtures, and pytest takes them for others then.
+def _write_once(code: str, factory: pytest.TempPathFactory) -> Path:
+    return sources.write(code, factory.mktemp("source"))
 
 
 tensorboard_folder = _written(sources.TENSORBOARD)
