@@ -169,10 +169,16 @@ class Run(Ranked, Shown):
 
     @property
     def duration_s(self) -> float:
-        """How long it ran, or has been running. By the monotonic clock where the run could say so itself."""
-        told = self._status_detail("duration_s") if self._summary is None else self._summary.duration_s
+        """How long it ran, or has been running; of a run that was resumed, all attempts that led to its end.
+
+        By the monotonic clock where the run could say so itself.
+        """
+        if self._summary is not None:
+            return self._summary.duration_s
+        told = self._status_detail("duration_s")
         if isinstance(told, (int, float)):
-            return float(told)
+            earlier = (max(0.0, main.last_s - main.born_ns / 1e9) for main in self._mains[:-1])
+            return float(told) + sum(earlier)
         end_s = time.time() if self.ended_s is None else self.ended_s
         return max(0.0, end_s - self.created_s)
 

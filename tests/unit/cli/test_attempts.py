@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tracelet import Experiment
+from tracelet import Experiment, MetricType, load_run
+from tracelet.core.records import STATUS_NAME
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,9 @@ def test_show_tells_the_attempts_and_the_live_line(tracelet: Any, read_json: Any
     told = read_json("show", "r")
     assert [("failed", None), ("finished", 3)] == [(one["status"], one["rewound_to"]) for one in told["attempts"]]
     assert (6, 1.0, 2.0) == tuple(told["metrics"]["loss"][key] for key in ("count", "min", "last"))
+    run = load_run("r")
+    last = next(r for r in reversed(run.records(MetricType.CUSTOM)) if r.name == STATUS_NAME)
+    assert run.duration_s > (last.metadata or {})["duration_s"]  # It counts both attempts.
     assert "attempts 2: failed, finished (from step 4)" in tracelet("show", "r").stdout
 
 
