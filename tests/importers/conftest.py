@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,15 +31,16 @@ def bring(tmp_path: Path) -> Import:
 def _written(code: str) -> Any:
     @pytest.fixture(scope="session")
     def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return _write_once(code, tmp_path_factory)
+        if code not in _written_already:
+            _written_already[code] = sources.write(code, tmp_path_factory.mktemp("source"))
+        return _written_already[code]
 
     return folder
 
 
-@functools.cache  # The contract's tests import the fixtures, and pytest takes them for others then.
-def _write_once(code: str, factory: pytest.TempPathFactory) -> Path:
-    return sources.write(code, factory.mktemp("source"))
-
+_written_already: dict[
+    str, Path
+] = {}  # The contract's tests import the fixtures, and pytest takes them for others then.
 
 tensorboard_folder = _written(sources.TENSORBOARD)
 wandb_folder = _written(sources.WANDB)
