@@ -9,11 +9,17 @@ import tomllib
 from pathlib import Path
 
 from tracelet.core.plugins import PluginBase
-from tracelet.testing import BackendContract, CollectorContract, FrameworkContract, ProcessorContract
+from tracelet.testing import (
+    BackendContract,
+    CollectorContract,
+    FrameworkContract,
+    ImporterContract,
+    ProcessorContract,
+)
 
 ROOT = Path(__file__).parents[2]
-HOMES = ["backends", "collectors", "frameworks", "processors"]
-SUITES = (BackendContract, CollectorContract, FrameworkContract, ProcessorContract)
+HOMES = ["backends", "collectors", "frameworks", "importers", "processors"]
+SUITES = (BackendContract, CollectorContract, FrameworkContract, ImporterContract, ProcessorContract)
 
 
 def modules_of(package: Path) -> list[str]:
