@@ -96,6 +96,26 @@ def test_second_writer_in_the_directory_is_the_same_run(bring, tmp_path):
     assert Run(first.path).series("loss").steps.tolist() == list(range(10))
 
 
+def test_older_file_that_grows_beside_a_newer_one_loses_nothing(bring, tmp_path):
+    def note(file):
+        return Event(wall_time=1_700_000_000.0, step=7, summary=text_pb("note", f"of the {file}"))
+
+    older = write(tmp_path / "run", [*scalars(8), note("older")])
+    newer = older.with_name(older.name + ".newer")
+    shutil.move(write(tmp_path / "other", [*scalars(4, start=100), note("newer")]), newer)
+    whole = {file: file.read_bytes() for file in (older, newer)}
+    shares = [(1, 1), (2, 1), (2, 2), (3, 2), (3, 3)]  # Thirds of each file that are there, one import after the other.
+    for thirds in shares:
+        for (file, data), share in zip(whole.items(), thirds, strict=True):
+            file.write_bytes(data[: len(data) * share // 3])
+        (result,) = bring("tensorboard", tmp_path / "run")
+    run = Run(result.path)
+    assert sorted(run.series("loss").steps.tolist()) == [*range(8), *range(100, 104)]
+    assert sorted(run.texts("note")) == [(7, "of the newer"), (7, "of the older")]
+    (again,) = bring("tensorboard", tmp_path / "run")
+    assert (again.points, again.records) == (0, 0)
+
+
 def test_steps_that_a_restart_repeats_are_superseded(bring, tmp_path):
     restart = Event(wall_time=1_700_000_100.0, step=3, session_log=SessionLog(status=SessionLog.START))
     again = [*scalars(3, start=3)]

@@ -4,8 +4,9 @@ Called by `tracelet import` on the main thread: `validate_config`, `initialize`,
 `records()`, to its end, maybe more than once. An importer only reads; `importers.writing` writes what it yields.
 
 Guarantee asked of it: the same source gives the same runs with the same keys, and the points of each series, and the
-records of each other name, in the same order. A source that has grown gives more of them at the end. So what a run
-holds already is known by counting, and a second import adds only what is new.
+records of each other name, in the same order. A source that has grown gives more of them at the end; where it is of
+several files that grow, each of them does, and what it holds names it as `source`. So what a run holds already is known
+by counting, and a second import adds only what is new.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Points:
         values: float64.
         times_ns: int64, Unix time in nanoseconds.
         type: SCALAR or SYSTEM, of all of them.
+        source: The part of the source that they are from, if they are to be counted for themselves.
     """
 
     names: Sequence[str]
@@ -45,6 +47,7 @@ class Points:
     values: NDArray[np.float64]
     times_ns: NDArray[np.int64]
     type: MetricType = MetricType.SCALAR
+    source: str | None = None
 
 
 @final

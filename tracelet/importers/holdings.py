@@ -21,7 +21,7 @@ _BLOCK_SLOTS: Final = 65_536
 _FACTS: Final = (MetricType.PARAMETER, MetricType.CUSTOM)
 _TYPES: Final = {kind.value: kind for kind in MetricType}
 
-Name = tuple[MetricType, str]
+Name = tuple[MetricType, str, str | None]
 
 
 @final
@@ -29,7 +29,7 @@ class Holdings:
     """See the module docstring.
 
     Attributes:
-        counts: Points and records, by type and name.
+        counts: Points and records, by type, name and part of the source.
         facts: The last value of each parameter, tag and the like.
         last_ns: The latest time of a point, Unix time in nanoseconds; 0 where there is none.
     """
@@ -73,11 +73,12 @@ class Holdings:
                 self.last_ns = max(self.last_ns, int(whole["time_ns"].max()))
             for key, count in enumerate(np.bincount(whole["key"])):
                 if count and key in reader.series:
-                    name, kind, _ = reader.series[key]
-                    self.counts[kind, name] += int(count)
+                    name, kind, source = reader.series[key]
+                    self.counts[kind, name, source] += int(count)
 
 
 def counted_as(record: MetricData) -> Name:
-    """The type and name under which a record counts; for one that could not be kept as it was, what it should be."""
+    """What a record counts as. If it could not be kept as it was, its type is what it should be."""
     failed = (record.metadata or {}).get("failed")
-    return _TYPES.get(str(failed), record.type), record.name
+    source = None if record.type in _FACTS else record.source  # Of a fact the last holds, wherever it is from.
+    return _TYPES.get(str(failed), record.type), record.name, source

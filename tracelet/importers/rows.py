@@ -22,8 +22,9 @@ _FLOAT: Final = struct.Struct("<f")
 class Rows:
     """See the module docstring."""
 
-    def __init__(self, kind: MetricType = MetricType.SCALAR) -> None:
+    def __init__(self, kind: MetricType = MetricType.SCALAR, source: str | None = None) -> None:
         self._kind = kind
+        self._source = source
         self._steps_by_bytes: dict[bytes, int] = {b"": 0}
         self._begin()
 
@@ -73,7 +74,7 @@ class Rows:
 
         places, steps = np.array(self._places, np.intp), np.array(self._steps, np.int64)
         values = np.array(self._values, np.float64)
-        points = Points(list(self._known), places, steps, values, times_ns(self._times_s), self._kind)
+        points = Points(list(self._known), places, steps, values, times_ns(self._times_s), self._kind, self._source)
         self._begin()
         return points
 

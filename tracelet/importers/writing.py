@@ -191,7 +191,7 @@ class _Writing:
         total = len(points.steps)
         is_new = np.ones(total, bool)
         for place, count in enumerate(np.bincount(points.places, minlength=len(points.names)).tolist()):
-            name = points.type, points.names[place]
+            name = points.type, points.names[place], points.source
             if count and (known := min(self._left[name], count)):
                 self._left[name] -= known
                 is_new[np.flatnonzero(points.places == place)[:known]] = False
@@ -202,10 +202,10 @@ class _Writing:
         self._result.points += len(rows)
         if self._dry_run:
             return
-        plain = points.type is MetricType.SCALAR
+        plain = points.type is MetricType.SCALAR and points.source is None
         used = set(np.unique(points.places[rows]).tolist())
         series = [
-            self._writer.define(name if plain else (name, points.type, None)) if place in used else None
+            self._writer.define(name if plain else (name, points.type, points.source)) if place in used else None
             for place, name in enumerate(points.names)
         ]
         for start in range(0, len(rows), _CHUNK):
@@ -215,7 +215,8 @@ class _Writing:
                 if (one := series[place]) is not None:
                     self._writer.append(one.key, step, value, time_ns)
                 else:  # One series too many: see `MAX_SERIES`.
-                    self._writer.write_record(points.names[place], value, points.type, step=step, time_ns=time_ns)
+                    name, source = points.names[place], points.source
+                    self._writer.write_record(name, value, points.type, step=step, time_ns=time_ns, source=source)
 
     def _record(self, metric: MetricData) -> None:
         """Write a record that is new."""
@@ -256,7 +257,7 @@ class _Writing:
         last_s = self._last_ns / 1e9 or self._created_s
         end = self._end or MetricData(STATUS_NAME, "finished", MetricType.CUSTOM, metadata={"assumed": True})
         end = replace(end, timestamp=end.timestamp or last_s)
-        told = self._held.facts.get((MetricType.CUSTOM, STATUS_NAME))
+        told = self._held.facts.get((MetricType.CUSTOM, STATUS_NAME, None))
         if told == end.value and not (self._result.points or self._result.records):
             return
         if self._created_s is not None and end.timestamp is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -37,12 +38,17 @@ class EventReader:
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = files
         self._plugins: dict[str, str] = {}  # By tag: only the first summary of a tag names its plug-in.
-        self._rows = Rows()
+        self._begin("")
+
+    def _begin(self, name: str) -> None:
+        """Each file counts for itself: an older one may still grow while there is a newer one."""
+        self._source, self._rows = name, Rows(source=name)
 
     def items(self) -> Iterator[Item]:
         """All that the files hold."""
         for path in self._files:
             frames = Frames(path)
+            self._begin(path.name)
             for data in frames:
                 found = _SCALAR.fullmatch(data)
                 if found is not None and len(found[4]) == found[3][0]:
@@ -50,14 +56,15 @@ class EventReader:
                     self._rows.add_bytes(tag, step, value, wall)
                 else:
                     try:
-                        yield from self._event(data)
+                        for item in self._event(data):
+                            yield replace(item, source=path.name) if isinstance(item, MetricData) else item
                     except (ValueError, struct.error) as error:
                         yield Omitted(f"a record of {path.name}", f"it can't be read: {error}")
                 if self._rows.is_full:
                     yield self._rows.take()
             if frames.fault is not None:
                 yield Omitted(f"the end of {path.name}", f"the file is {frames.fault}")
-        yield self._rows.take()
+            yield self._rows.take()
 
     def _event(self, data: bytes) -> Iterator[Item]:
         wall, step = 0.0, 0
@@ -75,7 +82,7 @@ class EventReader:
                 case 7 if dict(fields(message(value))).get(1) == _START:
                     # A training that goes on: what was recorded from this step on is computed again.
                     yield self._rows.take()
-                    rows = Rows(MetricType.SYSTEM)
+                    rows = Rows(MetricType.SYSTEM, self._source)
                     rows.add(REWIND_NAME, step, step - 1.0, wall)
                     yield rows.take()
                 case 8:
