@@ -2,7 +2,8 @@
 
 It answers what both ask for, with the rules of the real server (its source, version 2.3): an event is known by the MD5
 of `task-iteration-metric-variant-key`, a later one replaces it; a value that 32 bits can't hold fails its batch with
-500; names have three characters; artifacts and hyperparameters want a running task; a published task takes nothing.
+500; names have three characters; artifacts and hyperparameters want a running task; a published task takes nothing;
+two models may have one name.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class ClearMLService:
     def __init__(self) -> None:
         self.tasks: dict[str, dict[str, Any]] = {}
         self.projects: dict[str, str] = {}
+        self.models: dict[str, dict[str, Any]] = {}
         self.events: dict[str, dict[str, Any]] = {}
         self.logs: list[dict[str, Any]] = []
         self.files: dict[str, bytes] = {}
@@ -173,7 +175,9 @@ class ClearMLService:
     def _tasks_edit(self, body: dict[str, Any]) -> Any:
         task = self._existing(body)
         for name, value in body.items():
-            if name not in ("task", "force"):
+            if name == "output_dest":
+                task["output"] = {"destination": value}
+            elif name not in ("task", "force"):
                 is_merged = name in ("script", "execution") and isinstance(task.get(name), dict)
                 task[name] = {**task[name], **value} if is_merged else value
         return {"updated": 1, "fields": {}}
@@ -197,6 +201,42 @@ class ClearMLService:
         kept |= {artifact["key"]: artifact for artifact in body["artifacts"]}
         task["execution"]["artifacts"] = list(kept.values())
         return {"updated": 1}
+
+    def _tasks_add_or_update_model(self, body: dict[str, Any]) -> Any:
+        """The task knows its models by the names that they have there."""
+        assert body["model"] in self.models
+        outputs = self._existing(body).setdefault("models", {"input": [], "output": []})[body["type"]]
+        entry = {"name": body["name"], "model": body["model"]}
+        outputs[:] = [*(other for other in outputs if other["name"] != body["name"]), entry]
+        return {"updated": 1}
+
+    def _models_create(self, body: dict[str, Any]) -> Any:
+        _require_name(body["name"])
+        key = uuid.uuid4().hex
+        self.models[key] = {"id": key, "labels": {}, "metadata": {}, "tags": [], "system_tags": []}
+        self._models_edit({**body, "model": key})
+        return {"id": key, "created": True}
+
+    def _models_edit(self, body: dict[str, Any]) -> Any:
+        """Metadata comes as a list, and is given as a dict."""
+        fields = {name: value for name, value in body.items() if name != "model"}
+        if "metadata" in fields:
+            assert all(isinstance(item["value"], str) for item in fields["metadata"])
+            fields["metadata"] = {item["key"]: item for item in fields["metadata"]}
+        self.models[body["model"]].update(fields)
+        return {"updated": 1, "fields": {}}
+
+    def _models_get_by_id(self, body: dict[str, Any]) -> Any:
+        return {"model": self.models[body["model"]]}
+
+    def _models_get_all(self, query: dict[str, Any]) -> Any:
+        found = [one for one in self.models.values() if re.search(query.get("name") or "", one["name"])]
+        for name in ("id", "task"):
+            if query.get(name):
+                found = [one for one in found if one.get(name) in query[name]]
+        if query.get("tags"):
+            found = [one for one in found if set(query["tags"]) & set(one["tags"])]
+        return {"models": found}
 
     def _tasks_started(self, body: dict[str, Any]) -> Any:
         return {**self._change_status("in_progress", body), "started": 1}
@@ -338,6 +378,16 @@ def _handler(service: ClearMLService) -> type[http.server.BaseHTTPRequestHandler
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_PUT = do_POST
+        def do_GET(self) -> None:
+            content = service.files.get(f"{service.url}{self.path}")
+            if content is None:
+                self.do_POST()
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_PUT = do_POST
 
     return Handler

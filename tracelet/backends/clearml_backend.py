@@ -164,7 +164,10 @@ class ClearMLBackend(BackendPlugin):
         if parcel.fields:
             task.edit(parcel.fields)
         for artifact in parcel.artifacts:
-            task.add_artifact(task.store_artifact(artifact))
+            if artifact.model is None:
+                task.add_artifact(task.store_artifact(artifact))
+            else:
+                task.add_model(artifact, artifact.model)
 
     def _end(self, task: ClearMLTask, last: MetricData) -> None:
         """A status that ends a batch may be the run's: sent at once, so that an outage is waited for.

@@ -9,8 +9,10 @@ Guarantee: two names never become one pair, and a pair gives its name back, unle
 from __future__ import annotations
 
 import re
+import time
 from typing import Final
 
+from tracelet.core.records import MetricData
 from tracelet.utils.escaping import NameEscaping
 
 _MARKS: Final = r" ./,;()\[\]+=@#%&*!?<>|~^{}$'"
@@ -26,6 +28,7 @@ GENERAL: Final = "General"
 PROPERTIES: Final = "properties"  # The section that ClearML shows as a task's user properties.
 NAMES: Final = "Tracelet names"  # The section that has the true name of a pair.
 _RESERVED: Final = {GENERAL.lower(), PROPERTIES, NAMES.lower()}
+_MIN_NAME_CHARS: Final = 3  # The server refuses shorter names of tasks, projects and models.
 _SECTION: Final = re.compile(r"(?!.*__)[^\W_][\w .+-]{0,99}(?<!_)\Z")  # The server splits a path at two underscores.
 
 
@@ -73,3 +76,18 @@ def is_plain_curve(name: str) -> bool:
 def is_plain_parameter(name: str) -> bool:
     """Whether a parameter is found under its own name."""
     return parameter(name) in {(GENERAL, name), tuple(name.split("/", 1))}
+
+
+def long_enough(name: str) -> str:
+    """The name of a task, a project or a model."""
+    return name if len(name.strip()) >= _MIN_NAME_CHARS else f"{name} (Tracelet)"
+
+
+def clean(text: str) -> str:
+    """Without lone surrogates, which are no UTF-8."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def time_ms(metric: MetricData) -> int:
+    """When it was logged; now for a record that does not say."""
+    return round((time.time() if metric.timestamp is None else metric.timestamp) * 1000)

@@ -2,10 +2,10 @@
 
 Every call on the backend's thread; ClearML itself is not imported. Files, as its client writes them:
 
-    task.json       the task: name, tags, hyperparameters, artifacts, …
+    task.json       the task: name, tags, hyperparameters, artifacts, models, …
     metrics.jsonl   points, plots and debug samples; a list of events a line
     log.jsonl       console lines, the same
-    data/           the files of samples and artifacts
+    data/           the files of samples, artifacts and models
 
 Guarantee: what a call brought is in the kernel's hands when it returns. A line that a kill or a full disk cut short is
 removed before the next one is written, since it would end the import.
@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from tracelet.backends._base import RunFacts
+from tracelet.backends._clearml.artifacts import Artifact, Model
 from tracelet.backends._clearml.names import PROPERTIES
 from tracelet.backends._clearml.settings import ClearMLSettings
-from tracelet.backends._clearml.task import STATUS_PROPERTY, ClearMLTask
+from tracelet.backends._clearml.task import STATUS_PROPERTY, ClearMLTask, weights_name
 from tracelet.core.changes import StoredPoint
 from tracelet.journal.directory import make_private_directory, write_atomically
 
@@ -100,6 +101,40 @@ class OfflineSession(ClearMLTask):
         """In the place of one with the same key."""
         artifacts = self._task["execution"]["artifacts"]
         artifacts[:] = [*(other for other in artifacts if other["key"] != artifact["key"]), artifact]
+        self._save()
+
+    def add_model(self, artifact: Artifact, model: Model) -> None:
+        """As the import gives it to ClearML's `OutputModel` and its `update_weights`.
+
+        That one uploads only where it is told to, and leaves the file on this disk else, while the import takes an
+        artifact to the files server: so it is an artifact where no destination is known.
+        """
+        destination = self.settings.output_uri or self.settings.files_host
+        if destination is None:
+            self.add_artifact(self.store_artifact(artifact))
+            return
+        models = self._task["offline_output_models"]
+        if any(other["init"]["name"] == artifact.key for other in models):
+            return
+        uri = self.store_weights(artifact)
+        place = "register_uri" if isinstance(artifact.source, str) else "weights_filename"
+        name = weights_name(artifact, Path(uri).suffix)
+        for other in models:
+            if other["family"] == model.family:  # An alias is at one version at a time.
+                other["init"]["tags"] = [tag for tag in other["init"]["tags"] if tag not in model.tags]
+        # ClearML guesses a framework that it is not told: TensorFlow for every zip.
+        told = {"framework": model.framework or "Custom", "tags": model.tags, "comment": model.comment}
+        flags = {"is_package": artifact.is_directory, "update_comment": False, "async_enable": False}
+        models.append(
+            {
+                "id": f"offline-{name}",
+                "family": model.family,
+                "init": {"name": artifact.key, **told},
+                "weights": {place: uri, "target_filename": name, **flags},
+                "output_uri": destination,
+            }
+        )
+        self._task["output_dest"] = destination  # The import wants the task to have one.
         self._save()
 
     def store(self, key: str, source: Path | bytes) -> str:

@@ -14,6 +14,8 @@ from typing import Any, Final, final
 
 from tracelet.backends._base import RunFacts
 from tracelet.backends._clearml.api import ApiError, ClearMLApi
+from tracelet.backends._clearml.artifacts import Artifact, Model
+from tracelet.backends._clearml.models import OutputModels
 from tracelet.backends._clearml.names import PROPERTIES
 from tracelet.backends._clearml.settings import ClearMLSettings, Connection
 from tracelet.backends._clearml.task import RUN_PROPERTY, ClearMLTask
@@ -113,6 +115,11 @@ class OnlineTask(ClearMLTask):
     def add_artifact(self, artifact: Mapping[str, Any]) -> None:
         """The server knows it by its key."""
         self._while_running(lambda: self._call("tasks.add_or_update_artifacts", artifacts=[artifact], force=True))
+
+    def add_model(self, artifact: Artifact, model: Model) -> None:
+        """See `OutputModels`."""
+        models = OutputModels(self._call, self.id, self._project_id)
+        self._while_running(lambda: models.add(artifact, model, lambda: self.store_weights(artifact)))
 
     def store(self, key: str, source: Path | bytes) -> str:
         """On ClearML's files server, or where `output_uri` says, by ClearML's own `StorageManager`."""

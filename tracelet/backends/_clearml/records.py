@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, final
 
-from tracelet.backends._artifact import ArtifactFacts
 from tracelet.backends._clearml import plots
+from tracelet.backends._clearml.artifacts import Artifact
 from tracelet.backends._clearml.names import (
     NAMES,
     PROPERTIES,
+    clean,
     curve,
     is_plain_curve,
     is_plain_parameter,
     parameter,
+    time_ms,
     user_property,
 )
 from tracelet.core.changes import Change, ChangeKind
@@ -53,25 +53,6 @@ class Sample:
     event: dict[str, Any]
     source: Path | bytes
     suffix: str
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """A file or directory among the task's artifacts.
-
-    Attributes:
-        key: Its name there.
-        source: A URI where it lies elsewhere: ClearML is told of the place alone.
-        kind: The type that the user gave it.
-        details: What is shown beside it.
-    """
-
-    key: str
-    source: Path | str
-    kind: str
-    time_s: int
-    details: Mapping[str, str] = field(default_factory=dict)
 
 
 @final
@@ -108,7 +89,7 @@ class Parcel:
             plot = plots.table(title, value) if is_table else plots.histogram(title, series, value)
             self.events.append(self._event("plot", metric, plot_str=plot))
         elif kind is MetricType.TEXT:
-            self.samples.append(self._sample(metric, _clean(value).encode(), ".txt"))
+            self.samples.append(self._sample(metric, clean(value).encode(), ".txt"))
         elif kind in (MetricType.ARTIFACT, MetricType.TENSOR):
             self._add_artifact(metric)
         else:
@@ -122,7 +103,7 @@ class Parcel:
         what = "NaN" if math.isnan(value) else "infinite" if math.isinf(value) else "too large"
         message = f"{metric.name} is {value} at step {metric.iteration or 0}"
         self.tags.append(what)
-        self.events.append({"type": "log", "timestamp": _time_ms(metric), "level": "WARNING", "msg": _clean(message)})
+        self.events.append({"type": "log", "timestamp": time_ms(metric), "level": "WARNING", "msg": clean(message)})
         limit = "beyond the 32 bits of ClearML's index" if what == "too large" else "no number for ClearML"
         self._change(ChangeKind.DROPPED, f"{value} is {limit}", f"the console line '{message}', and the tag '{what}'")
 
@@ -141,27 +122,19 @@ class Parcel:
             if value:
                 self._param(PROPERTIES, user_property(key), str(value), "str")
             else:
-                self.tags.append(_clean(key))
+                self.tags.append(clean(key))
         elif name == DESCRIPTION_NAME:
-            self.fields["comment"] = _clean(str(value))
+            self.fields["comment"] = clean(str(value))
         elif name == GIT_COMMIT_NAME:
             self.fields["script"] = {"version_num": str(value)}
         elif name.startswith(DEFINE_PREFIX):
             self._change(ChangeKind.DROPPED, "the x-axis of a curve is the iteration or the time in ClearML")
 
     def _add_artifact(self, metric: MetricData) -> None:
-        key = user_property(metric.name)
-        facts = ArtifactFacts.of(metric)
-        if metric.type is MetricType.TENSOR and metric.iteration is not None:
-            key = f"{key}: step {metric.iteration}"  # A later artifact replaces one of the same name.
-        elif facts.version not in (None, "v0"):
-            key = f"{key}: {facts.version}"
-        if key != metric.name:
-            self._change(ChangeKind.RENAMED, "a ClearML artifact is known by its name alone", key)
-        kind = str((metric.metadata or {}).get("type") or metric.type.value)
-        details = {name: _clean(text) for name, text in facts.texts().items()}
-        source = facts.reference or Path(metric.value)
-        self.artifacts.append(Artifact(key, source, kind, _time_ms(metric) // 1000, details))
+        artifact = Artifact.of(metric)
+        if artifact.key != metric.name:
+            self._change(ChangeKind.RENAMED, "a ClearML artifact is known by its name alone", artifact.key)
+        self.artifacts.append(artifact)
 
     def _sample(self, metric: MetricData, source: Path | bytes, suffix: str) -> Sample:
         if (metric.metadata or {}).get("caption"):
@@ -174,11 +147,11 @@ class Parcel:
             self._keep_name(f"{title} | {series}", metric.name)
         if metric.iteration is None:
             self._change(ChangeKind.CHANGED, "ClearML has nothing without an iteration", "the iteration 0")
-        step = {"iter": metric.iteration or 0, "timestamp": _time_ms(metric)}
+        step = {"iter": metric.iteration or 0, "timestamp": time_ms(metric)}
         return {"type": kind, "metric": title, "variant": series, **step, **fields}
 
     def _param(self, section: str, name: str, value: str, kind: str) -> None:
-        self.params.append({"section": section, "name": name, "value": _clean(value), "type": kind})
+        self.params.append({"section": section, "name": name, "value": clean(value), "type": kind})
 
     def _keep_name(self, becomes: str, name: str) -> None:
         """Beside the escaped name stands the true one."""
@@ -187,12 +160,3 @@ class Parcel:
 
     def _change(self, kind: ChangeKind, why: str, becomes: str | None = None) -> None:
         self.changes.append(Change(kind, why, becomes))
-
-
-def _time_ms(metric: MetricData) -> int:
-    return round((time.time() if metric.timestamp is None else metric.timestamp) * 1000)
-
-
-def _clean(text: str) -> str:
-    """Without lone surrogates, which are no UTF-8."""
-    return text.encode("utf-8", "replace").decode()

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tracelet.backends._base import RunFacts
-from tracelet.backends._clearml.names import PROPERTIES
-from tracelet.backends._clearml.records import Artifact, Sample
+from tracelet.backends._clearml.artifacts import Artifact, Model
+from tracelet.backends._clearml.names import PROPERTIES, long_enough
+from tracelet.backends._clearml.records import Sample
 from tracelet.backends._clearml.settings import ClearMLSettings
 from tracelet.core.changes import StoredPoint
 from tracelet.errors import RejectedError
@@ -27,7 +28,6 @@ RUN_PROPERTY: Final = "tracelet:run"
 """The user property that has the run's uuid. No tag of a user can have this name: its colon would be escaped."""
 
 STATUS_PROPERTY: Final = "tracelet:status"
-_MIN_NAME_CHARS: Final = 3  # The server refuses shorter names of tasks and projects.
 _PREVIEW_CHARS: Final = 60_000  # ClearML's own limit is 65,536 bytes.
 
 
@@ -38,8 +38,8 @@ class ClearMLTask(ABC):
         """Nothing is made or sent yet."""
         self.facts = facts
         self.settings = settings
-        self.project = _long_enough(settings.project or facts.run_project)
-        self.name = _long_enough(facts.run_name)
+        self.project = long_enough(settings.project or facts.run_project)
+        self.name = long_enough(facts.run_name)
         self.id = ""
 
     @property
@@ -78,6 +78,10 @@ class ClearMLTask(ABC):
     @abstractmethod
     def add_artifact(self, artifact: Mapping[str, Any]) -> None:
         """Add an artifact, in the place of one with the same key."""
+
+    @abstractmethod
+    def add_model(self, artifact: Artifact, model: Model) -> None:
+        """Make it an output model of the task, unless it is one; its aliases leave those that had them."""
 
     @abstractmethod
     def store(self, key: str, source: Path | bytes) -> str:
@@ -130,14 +134,23 @@ class ClearMLTask(ABC):
                 **shown,
             }
 
+    def store_weights(self, artifact: Artifact) -> str:
+        """Keep the file of a model, or a directory as a zip, and tell its URL."""
+        if isinstance(artifact.source, str):
+            return artifact.source
+        _require(artifact.source.exists(), artifact.source)
+        with _as_file(artifact.source, self.facts.state_dir) as (file, _):
+            return self.store(f"{self._folder}/models/{weights_name(artifact, file.suffix)}", file)
+
     @property
     def _folder(self) -> str:
         """`import_offline_session` looks for the task's id after a dot."""
         return f"{_slug(self.project)}/{_slug(self.name)}.{self.id}"
 
 
-def _long_enough(name: str) -> str:
-    return name if len(name.strip()) >= _MIN_NAME_CHARS else f"{name} (Tracelet)"
+def weights_name(artifact: Artifact, suffix: str) -> str:
+    """Of a model's file: no two models of a task have the same."""
+    return f"{_slug(artifact.key)}-{_digest(artifact.key)}{_slug(suffix)}"
 
 
 def _slug(text: str) -> str:
