@@ -12,6 +12,7 @@ from tests.importers.conftest import (  # noqa: F401  fixtures
     mlflow_folder,
     neptune_folder,
     tensorboard_folder,
+    trackio_folder,
     wandb_folder,
 )
 from tracelet.core.importer import ImporterPlugin
@@ -20,6 +21,7 @@ from tracelet.importers.csv_importer import CsvImporter
 from tracelet.importers.mlflow_importer import MLflowImporter
 from tracelet.importers.neptune_importer import NeptuneImporter
 from tracelet.importers.tensorboard_importer import TensorBoardImporter
+from tracelet.importers.trackio_importer import TrackioImporter
 from tracelet.importers.wandb_importer import WandbImporter
 from tracelet.testing import ImporterContract
 
@@ -77,6 +79,14 @@ class TestTensorBoard(OurContract):
     @pytest.fixture
     def source(self, tensorboard_folder: Path) -> str:  # noqa: F811
         return str(tensorboard_folder / "run")
+
+
+class TestTrackio(OurContract):
+    subject = TrackioImporter
+
+    @pytest.fixture
+    def source(self, trackio_folder: Path) -> str:  # noqa: F811
+        return str(trackio_folder)
 
 
 class TestWandb(OurContract):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,3 +48,11 @@ wandb_folder = _written(sources.WANDB)
 mlflow_folder = _written(sources.MLFLOW)
 neptune_folder = _written(sources.NEPTUNE)
 clearml_folder = _written(sources.CLEARML)
+
+
+@pytest.fixture(scope="session")
+def trackio_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See `sources.TRACKIO`."""
+    folder = tmp_path_factory.mktemp("source")
+    shutil.unpack_archive(Path(__file__).parent / "recorded" / "trackio.zip", folder, "zip")
+    return folder / "trackio"

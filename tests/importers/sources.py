@@ -86,6 +86,35 @@ task.upload_artifact("f", "f.txt")
 task.close()
 """
 
+# Trackio wants an older Pillow than the others, so it is not installed for the tests: its version 0.43.0 has run this
+# once, and `recorded/trackio.zip` holds the folder. `pip install --no-deps trackio gradio-client orjson` is enough.
+TRACKIO = """
+import os
+os.environ["TRACKIO_DIR"] = os.path.abspath("trackio")
+import numpy as np
+import trackio
+automatic = dict(auto_log_gpu=False, auto_log_cpu=False, embed=False)
+run = trackio.init(project="p", name="n", group="g", config={"lr": 0.1, "m": {"d": 3}}, **automatic)
+for value in LOSSES:
+    trackio.log({"train/loss": value, "word": "w", "inner": {"x": 1}, "most": float("inf")})
+picture = trackio.Image(np.zeros((4, 4, 3), "uint8"), caption="black")
+trackio.log({"picture": picture, "h": trackio.Histogram(np.arange(9.0))}, step=7)
+trackio.log({"t": trackio.Table(columns=["a", "b"], data=[[1, "x"], [2, "y"]]), "md": trackio.Markdown("# hi")})
+trackio.log({"tone": trackio.Audio(np.zeros(100, "int16"), sample_rate=8000), "page": trackio.Html("<b>hi</b>")})
+trackio.log({"talk": trackio.Trace(messages=[{"role": "user", "content": "hi"}]), "numbers": [1, 2]})
+trackio.log_system({"gpu/util": 3.5})
+trackio.alert(title="spike", text="loss too high", level=trackio.AlertLevel.WARN)
+open("f.txt", "w").write("hello")
+artifact = trackio.Artifact("data", type="dataset")
+artifact.add_file("f.txt")
+run.log_artifact(artifact)
+trackio.save("f.txt")
+trackio.finish()
+trackio.init(project="p", name="second", **automatic)
+trackio.log({"x": 1})
+trackio.finish()
+"""
+
 
 def write(code: str, folder: Path) -> Path:
     """Run a program of a library's in a process of its own, with `folder` as home."""
