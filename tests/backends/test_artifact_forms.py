@@ -68,6 +68,42 @@ def test_wandb_service_gets_the_bytes_of_each_version_and_fetches_no_reference(
     assert ["net", "net", "table"] == sorted(made["artifactCollectionName"] for made in service.artifacts)
 
 
+def test_wandb_shows_which_run_used_an_artifact_of_another_and_of_the_very_same_content(
+    service: WandbService, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WANDB_BASE_URL", service.url)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    maker = train(WandbBackend())
+    Path("other.bin").write_text("other")
+    with Experiment("other") as unknown:  # W&B has a net of this name and version, and not this content.
+        unknown.log_artifact("other.bin", "net", "model")
+    with Experiment("user", backend=WandbBackend()) as user:
+        user.use_artifact("net:v1", maker.run_dir)
+        user.use_artifact("net:v0", unknown.run_dir)
+    (use,) = service.uses
+    used = service.artifacts[int(use["artifactID"].removeprefix("artifact-")) - 1]
+    assert ("net", 1) == (used["artifactCollectionName"], json.loads(used["metadata"])["score"])
+    assert "user" == service.runs[use["runName"]].facts["displayName"]
+    assert "v0" == service.runs[use["runName"]].config["tracelet/used_artifact/net"]["version"]
+
+
+def test_a_use_that_wandb_did_not_answer_is_told_at_the_next_start(
+    service: WandbService, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WANDB_BASE_URL", service.url)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    maker = train(WandbBackend())
+    known = list(service.artifacts)
+    service.artifacts.clear()
+    with Experiment("user", backend=WandbBackend()) as user:
+        user.use_artifact("net:v1", maker.run_dir)
+    assert [] == service.uses
+    service.artifacts += known
+    with Experiment("user", run_id=user.run_id, resume="must", backend=WandbBackend()):
+        pass
+    assert 1 == len(service.uses)
+
+
 def test_clearml_has_each_version_and_the_place_of_a_reference(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CLEARML_OFFLINE_MODE", "1")
     (session,) = train(ClearMLBackend()).run_dir.rglob("task.json")

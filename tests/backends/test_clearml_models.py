@@ -68,6 +68,7 @@ def train(settings: dict[str, Any]) -> Experiment:
         Path("state", "optimizer.txt").write_text("momentum")
         experiment.log_artifact("state", "epoch", "checkpoint")
         experiment.log_artifact(name="far", type="model", reference=URI)
+        experiment.log_artifact(name="farther", type="model", reference=URI.replace("bucket", "other"))
         experiment.log_artifact("net.bin", "table", "dataset")
     return experiment
 
@@ -87,10 +88,11 @@ def check(found: dict[str, list[Any]], service: ClearMLService, *, unknown: str 
         "net: v1": [["best", "try1"], "PyTorch", ["weights 1"]],
         "epoch": [[], unknown, ["momentum"]],
         "far": [[], "ONNX", []],
+        "farther": [[], "ONNX", []],
     } == found
     assert {"version: v1", f"digest: {DIGEST}"} <= set(comments["net: v1"].splitlines())
     assert URI in {model["uri"] for model in service.models.values()}
-    assert 4 == len(service.models) == len({entry["name"] for entry in service.only_task()["models"]["output"]})
+    assert 5 == len(service.models) == len({entry["name"] for entry in service.only_task()["models"]["output"]})
     assert ["table"] == [artifact["key"] for artifact in service.only_task()["execution"]["artifacts"]]
 
 

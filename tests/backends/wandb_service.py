@@ -57,6 +57,7 @@ class WandbService:
     def __init__(self) -> None:
         self.runs: dict[str, ServedRun] = {}
         self.artifacts: list[dict[str, Any]] = []
+        self.uses: list[dict[str, Any]] = []
         self.uploads: dict[str, bytes] = {}
         self.operations: Counter[str] = Counter()
         self.refuse: int | None = None
@@ -140,6 +141,30 @@ class WandbService:
         self.artifacts.append(given)
         artifact = {"id": f"artifact-{len(self.artifacts)}", "state": "PENDING", "artifactSequence": None}
         return {"createArtifact": {"artifact": artifact}}
+
+    def ArtifactMembershipByName(self, given: dict[str, Any]) -> dict[str, Any]:
+        name, _, alias = given["name"].partition(":")
+        found = None
+        for number, made in enumerate(self.artifacts, 1):
+            if made["artifactCollectionName"] == name and alias in {one["alias"] for one in made["aliases"]}:
+                found = (number, made)  # The alias is at the last one that was given it.
+        place = {"name": name, "project": {**self._project(given), "internalId": "p"}}
+        return {"project": {"artifactCollectionMembership": found and self._membership(place, *found)}}
+
+    def UseArtifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        self.uses.append(given)
+        return {"useArtifact": {"artifact": {"id": given["artifactID"]}}}
+
+    def _membership(self, place: dict[str, Any], number: int, made: dict[str, Any]) -> dict[str, Any]:
+        common = {"versionIndex": number, "createdAt": "2026-01-01T00:00:00Z"}
+        empty = dict.fromkeys(("description", "historyStep", "commitHash", "updatedAt"))
+        sizes = {"size": 1, "fileCount": 1, "ttlDurationSeconds": 0, "ttlIsInherited": False}
+        facts = {"state": "COMMITTED", "digest": made["digest"], "metadata": made["metadata"], "tags": []}
+        kind = {"name": made["artifactTypeName"]}
+        collection = {"__typename": "ArtifactSequence", **place}
+        artifact = {"id": f"artifact-{number}", "artifactSequence": collection, "artifactType": kind}
+        artifact |= {"__typename": "Artifact", **common, **empty, **sizes, **facts}
+        return {"id": "membership", **common, "aliases": [], "artifactCollection": collection, "artifact": artifact}
 
     def CreateArtifactManifest(self, given: dict[str, Any]) -> dict[str, Any]:
         file = {"id": "f", "name": given["name"], "displayName": given["name"], "uploadHeaders": []}

@@ -92,9 +92,12 @@ def form(metric: MetricData) -> Form:
 
 def key_of(metric: MetricData) -> str:
     """The key, or the name of the artifact, under which W&B stores a record."""
-    if form(metric) is Form.ARTIFACT:
-        return _ARTIFACTS.escape(metric.name)
-    return series_key(metric.name)
+    return artifact_name(metric.name) if form(metric) is Form.ARTIFACT else series_key(metric.name)
+
+
+def artifact_name(name: str) -> str:
+    """The name of an artifact as W&B takes it."""
+    return _ARTIFACTS.escape(name)
 
 
 @functools.lru_cache(maxsize=10_000)  # It is asked for with each record.

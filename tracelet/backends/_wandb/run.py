@@ -18,6 +18,7 @@ from tracelet.backends._wandb.configuration import Configuration
 from tracelet.backends._wandb.ending import end_run
 from tracelet.backends._wandb.history import History
 from tracelet.backends._wandb.init import open_run, place_of
+from tracelet.backends._wandb.lineage import Lineage
 from tracelet.backends._wandb.log import TransactionLog
 from tracelet.backends._wandb.mapping import AXIS_PREFIX, STEP_KEY, Form
 from tracelet.backends._wandb.media import media
@@ -68,6 +69,7 @@ class WandbRun:
         self._written = TransactionLog(self._file)
         self._history = History(self._run)
         self._config = Configuration(self._run)
+        self._lineage = Lineage(self._wandb, self._run, settings, self._state)
         self._run.define_metric(STEP_KEY, hidden=True)
         self._run.define_metric("*", step_metric=STEP_KEY, step_sync=False)
         for key, axis in self._rows.axes.items():
@@ -124,6 +126,7 @@ class WandbRun:
         Raises:
             TimeoutError: As `end_run`.
         """
+        self._lineage.end()
         end_run(self._run, None if goes_on else self._status)
         if not self._run.offline:
             self._state.update({"unfinished": []})
@@ -154,6 +157,7 @@ class WandbRun:
             self._config.update({name: value})
         elif name == USED_NAME:
             self._config.update({f"{name}/{mapping.series_key(str(value['name']))}": value})
+            self._lineage.add(value)
         elif name.startswith(DEFINE_PREFIX):
             key, axis = self._config.key(name.removeprefix(DEFINE_PREFIX)), self._config.key(value["step"])
             self._rows.axes[key] = axis
