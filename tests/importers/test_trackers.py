@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import zipfile
+import zlib
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -68,6 +70,21 @@ def test_log_of_wandb_that_was_cut_off_is_a_killed_run(bring, wandb_folder, tmp_
     log.write_bytes(whole)
     (again,) = bring("wandb", folder)
     assert (again.points, Run(again.path).status.value) == (0, "finished")
+
+
+def test_value_in_a_log_of_wandb_that_is_none_costs_only_itself(bring, tmp_path):
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    log = b":W&B\0\0\0"
+    for value in ('{"_type": "histogram", "bins": [0], "values": [1, 2]}', "1" + "0" * 400, "0.5"):
+        record = Record()
+        record.history.item.add(key="a", value_json=value)
+        data = record.SerializeToString()
+        log += struct.pack("<IHB", zlib.crc32(b"\1" + data), len(data), 1) + data
+    (tmp_path / "run-x.wandb").write_bytes(log)
+    (result,) = bring("wandb", tmp_path)
+    assert Run(result.path).series("a").values.tolist() == [0.5]
+    assert (set(left_out(result)), result.omitted.total()) == ({"a record of run-x.wandb"}, 2)
 
 
 def test_hostile_path_in_a_log_of_wandb_reads_nothing(bring, wandb_folder, tmp_path):

@@ -14,6 +14,7 @@ from typing import Any, Final, final
 
 from tracelet.core.importer import Item, Omitted
 from tracelet.core.records import DESCRIPTION_NAME, STATUS_NAME, TAG_PREFIX, MetricData, MetricType
+from tracelet.errors import UsageError
 from tracelet.importers._wandb.log import WandbLog
 from tracelet.importers.files import inside
 from tracelet.importers.protobuf import Field, fields, message, signed, text
@@ -50,7 +51,7 @@ class WandbRecords:
             try:
                 for number, value in fields(data):
                     yield from self._record(number, value)
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError, UsageError) as error:
                 yield Omitted(f"a record of {self._name}", f"it can't be read: {error}")
             for gathered in (self._rows, self._system):
                 if gathered.is_full:
