@@ -61,6 +61,7 @@ def test_all_that_trackio_wrote_is_there(bring, trackio_folder):
     assert "<b>hi</b>" in files["page"].path.read_text()
     told = ["a trace of 'talk'", "the files of `trackio.save`", "values of the type list"]
     assert sorted(left_out(result)) == told
+    assert sorted(path.name for path in trackio_folder.iterdir()) == ["artifacts", "media", "p.db", "p.lock"]
     assert (Run(second.path).name, Run(second.path).series("x").values.tolist()) == ("second", [1.0])
 
 
