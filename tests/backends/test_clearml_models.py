@@ -14,7 +14,8 @@ import pytest
 
 from tests.backends.clearml_service import ClearMLService
 from tests.backends.test_clearml_offline import python
-from tracelet import Experiment
+from tracelet import Experiment, load_run
+from tracelet.backends._artifact import ArtifactFacts
 from tracelet.backends.clearml_backend import ClearMLBackend
 from tracelet.core.records import MetricData, MetricType
 from tracelet.delivery.retry import Verdict, judge
@@ -161,3 +162,16 @@ def test_a_model_that_comes_again_is_once_in_a_session(config: dict[str, Any], n
     (model,) = json.loads(session.read_text())["offline_output_models"]
     assert ("net", ["best"], "s3://bucket") == (model["init"]["name"], model["init"]["tags"], model["output_uri"])
     assert "weights" == Path(model["weights"]["weights_filename"]).read_text()
+    assert f"digest: sha256:{hashlib.sha256(b'weights').hexdigest()}" in model["init"]["comment"].splitlines()
+
+
+def test_a_digest_that_is_not_there_yet_is_the_one_that_the_run_will_have():
+    Path("state", "inner").mkdir(parents=True)
+    for name in ("b.txt", "inner/a.txt"):
+        Path("state", name).write_text(name)
+    with Experiment("digits", collectors=[]) as experiment:
+        experiment.log_artifact("state", "epoch", "checkpoint")
+    kept = load_run(experiment.run_dir).artifact("epoch")
+    facts = ArtifactFacts("epoch", "v0", "checkpoint", (), {}, kept.path, None, digest=None, size_bytes=None)
+    assert kept.digest is not None
+    assert kept.digest == facts.hashed().digest

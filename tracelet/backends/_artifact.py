@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self, final
 
 from tracelet.core.records import MetricData, is_reference
 from tracelet.errors import CorruptJournalError
-from tracelet.journal.manifests import Manifest, manifest_path
+from tracelet.journal.manifests import Manifest, hash_file, manifest_path, tree_digest
 
 _OURS: Final = frozenset({"type", "version", "aliases", "metadata", "digest", "size_bytes", "files", "reference"})
 
@@ -62,6 +62,20 @@ class ArtifactFacts:
             digest=manifest.digest if manifest is not None else details.get("digest"),
             size_bytes=manifest.size_bytes if manifest is not None else details.get("size_bytes"),
         )
+
+    def hashed(self) -> Self:
+        """The same with its digest, where the recorder is still at it: reads the files, so for delivery alone.
+
+        Raises:
+            OSError: They can't be read.
+        """
+        if self.digest is not None or self.path is None or self.version is None or not self.path.exists():
+            return self
+        if not self.path.is_dir():
+            return replace(self, digest=hash_file(self.path).digest)
+        files = (file for file in self.path.rglob("*") if file.is_file())
+        digests = {file.relative_to(self.path).as_posix(): str(hash_file(file).digest) for file in files}
+        return replace(self, digest=tree_digest(digests))
 
     def described(self) -> dict[str, Any]:
         """For JSON: all that is known, without the place of the files."""

@@ -39,32 +39,33 @@ class Model:
 
     Attributes:
         family: The name that all its versions share.
-        tags: The aliases.
-        framework: None if unknown.
-        comment: All that is known, a line each: an offline session has no other place for it.
-        metadata: The same as pairs, those of the user one by one.
     """
 
     family: str
-    tags: list[str]
-    framework: str | None
-    comment: str
-    metadata: list[dict[str, str]]
+    facts: ArtifactFacts
 
-    @classmethod
-    def of(cls, family: str, facts: ArtifactFacts, details: Mapping[str, str]) -> Self:
-        """What is known of it."""
-        told = facts.metadata.get("framework")
-        place = facts.path or Path(facts.reference or "")
-        pairs = {clean(str(key)): value for key, value in facts.metadata.items()}
-        pairs |= {name: text for name, text in details.items() if name != "metadata"}
-        return cls(
-            family,
-            [clean(alias) for alias in facts.aliases],
-            _FRAMEWORKS.get(str(told), str(told)) if told else _FRAMEWORKS.get(place.suffix.lower()),
-            "\n".join(f"{name}: {text}" for name, text in details.items()),
-            [_pair(key, value) for key, value in pairs.items()],
-        )
+    @property
+    def tags(self) -> list[str]:
+        """The aliases."""
+        return [clean(alias) for alias in self.facts.aliases]
+
+    @property
+    def framework(self) -> str | None:
+        """As `log_model` says, or by the end of the file's name; None if unknown."""
+        told = self.facts.metadata.get("framework")
+        place = self.facts.path or Path(self.facts.reference or "")
+        return _FRAMEWORKS.get(str(told), str(told)) if told else _FRAMEWORKS.get(place.suffix.lower())
+
+    def described(self) -> tuple[str, list[dict[str, str]]]:
+        """A comment with all that is known, a line each; and the same as metadata, the user's own one by one.
+
+        An offline session has the comment alone. Reads the files that have no digest yet.
+        """
+        texts = {name: clean(text) for name, text in self.facts.hashed().texts().items()}
+        pairs = {clean(str(key)): value for key, value in self.facts.metadata.items()}
+        pairs |= {name: text for name, text in texts.items() if name != "metadata"}
+        comment = "\n".join(f"{name}: {text}" for name, text in texts.items())
+        return comment, [_pair(key, value) for key, value in pairs.items()]
 
 
 @final
@@ -90,15 +91,16 @@ class Artifact:
     @classmethod
     def of(cls, metric: MetricData) -> Self:
         """What a record of an artifact or a tensor becomes."""
-        facts, name, model = ArtifactFacts.of(metric), user_property(metric.name), None
+        facts, name = ArtifactFacts.of(metric), user_property(metric.name)
         details = {fact: clean(text) for fact, text in facts.texts().items()}
         key = name
         if metric.type is MetricType.TENSOR and metric.iteration is not None:
             key = f"{name}: step {metric.iteration}"  # A later artifact replaces one of the same name.
         elif facts.version not in (None, "v0"):
             key = f"{name}: {facts.version}"
+        model = None
         if facts.type in _MODEL_TYPES and facts.version is not None:  # Old runs have none, and what replaces another.
-            key, model = long_enough(key), Model.of(name, facts, details)
+            key, model = long_enough(key), Model(name, facts)
         kind = facts.type or metric.type.value
         return cls(key, facts.reference or Path(metric.value), kind, time_ms(metric) // 1000, details, model)
 

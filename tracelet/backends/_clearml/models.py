@@ -37,14 +37,15 @@ class OutputModels:
     def _create(self, artifact: Artifact, model: Model, uri: str) -> str:
         for tag in model.tags:
             self._untag(model.family, tag)
+        comment, metadata = model.described()
         fields = {
             "name": artifact.key,
             "uri": uri,
             "project": self._project_id,
-            "comment": model.comment,
+            "comment": comment,
             "tags": model.tags,
             "system_tags": [PACKAGE] if artifact.is_directory else [],
-            "metadata": model.metadata,
+            "metadata": metadata,
         }
         return str(
             self._call("models.create", **fields, **({"framework": model.framework} if model.framework else {}))["id"]

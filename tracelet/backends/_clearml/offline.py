@@ -123,7 +123,7 @@ class OfflineSession(ClearMLTask):
             if other["family"] == model.family:  # An alias is at one version at a time.
                 other["init"]["tags"] = [tag for tag in other["init"]["tags"] if tag not in model.tags]
         # ClearML guesses a framework that it is not told: TensorFlow for every zip.
-        told = {"framework": model.framework or "Custom", "tags": model.tags, "comment": model.comment}
+        told = {"framework": model.framework or "Custom", "tags": model.tags, "comment": model.described()[0]}
         flags = {"is_package": artifact.is_directory, "update_comment": False, "async_enable": False}
         models.append(
             {

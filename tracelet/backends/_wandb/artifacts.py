@@ -26,7 +26,7 @@ def artifact(wandb: Any, record: MetricData) -> Any:
     facts = ArtifactFacts.of(record)
     path = None if facts.path is None else existing(os.fspath(facts.path))
     try:
-        details = _metadata(record, facts)
+        details = _metadata(record, facts.hashed())
         made = wandb.Artifact(mapping.key_of(record), mapping.artifact_type(record), metadata=details)
         if path is None:
             made.add_reference(facts.reference, checksum=False)  # Nothing is fetched.
