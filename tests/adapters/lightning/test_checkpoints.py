@@ -43,6 +43,11 @@ def kept(run: tracelet.Run) -> list[str]:
     return [artifact.name for artifact in run.artifacts() if artifact.is_kept]
 
 
+def content(artifact: Artifact) -> bytes:
+    with artifact.open() as file:
+        return file.read()
+
+
 def named(run: tracelet.Run, name: str) -> Artifact:
     (artifact,) = [artifact for artifact in run.artifacts() if artifact.name == name and artifact.is_kept]
     return artifact
@@ -61,7 +66,7 @@ def test_all_are_kept_as_they_are_saved_with_score_step_and_the_bytes_of_the_fil
     assert ("score", "max", 0.0) == tuple(best.metadata[key] for key in ("monitor", "mode", "score"))
     assert ("latest",) == named(run, NAMES[8]).aliases
     for step, name in NAMES.items():
-        assert Path(f"checkpoints/epoch=0-step={step}.ckpt").read_bytes() == named(run, name).open().read()
+        assert Path(f"checkpoints/epoch=0-step={step}.ckpt").read_bytes() == content(named(run, name))
 
 
 def test_true_keeps_those_that_lightning_has_at_the_end(pl: Lightning):
@@ -129,7 +134,7 @@ def test_a_file_that_is_written_anew_is_the_next_version_and_the_one_before_goes
     run = train(pl, pl.Logger(log_model="all"), saving(pl, filename="same", enable_version_counter=False))
     versions = [(artifact.version, artifact.is_kept, artifact.step) for artifact in run.artifacts()]
     assert [("v0", False, 2), ("v1", False, 4), ("v2", False, 6), ("v3", True, 8)] == versions
-    assert Path("checkpoints/same.ckpt").read_bytes() == run.artifact("model/same").open().read()
+    assert Path("checkpoints/same.ckpt").read_bytes() == content(run.artifact("model/same"))
 
 
 def test_several_callbacks_keep_each_its_own(pl: Lightning):
