@@ -76,7 +76,7 @@ def test_two_killed_sidecars_and_fifteen_killed_syncs_leave_every_artifact_whole
         wait_for(lambda: stored_bytes(server) > 0)
         first = kill_sidecar(experiment)
         wait_for(lambda: report_of(experiment).pid != first)  # It was started again.
-        kill_sidecar(experiment)
+    kill_sidecar(experiment)
     context = multiprocessing.get_context("forkserver")
     environment = {"MLFLOW_TRACKING_URI": server.uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
     places, longest_s = [stored_bytes(server)], 0.2
