@@ -88,7 +88,7 @@ class Recording:
         run = self._experiment
         if self._is_chosen or (saved["run_id"], saved["project"]) == (run.run_id, run.project):
             return
-        found = resumed(functools.partial(_made, self._options), saved)
+        found = resumed(functools.partial(Experiment, **self._options), saved)
         if found is not None:
             if self._is_ours:
                 run.stop("finished")
@@ -120,7 +120,3 @@ class Recording:
             self._experiment.stop("failed", None if error is None else "".join(traceback.format_exception(error)))
         else:
             self._experiment.flush(timeout=0)
-
-
-def _made(options: Mapping[str, Any], **changed: Any) -> Experiment:
-    return Experiment(**{**options, **changed})

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.ui import demo
+from tests.ui.browsing import Browser, serving
 from tests.unit.cli.conftest import strict_json
 from tracelet.ui.server import make_app
 
@@ -18,6 +19,17 @@ Ask = Callable[..., Any]
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return demo.all_runs(tmp_path_factory.mktemp("ui") / "runs")
+
+
+@pytest.fixture(scope="session")
+def started(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser, and a server that it has opened the page of."""
+    with serving(runs) as address:
+        browser = Browser(address, tmp_path_factory.mktemp("browser"))
+        try:
+            yield browser
+        finally:
+            browser.driver.quit()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from tests.ui.browsing import Browser, serving
+from tests.ui.browsing import Browser
 from tests.ui.demo import HOSTILE, experiment
 
 STUDY = "run=study0&run=study1&run=study2"
@@ -30,16 +30,6 @@ PAGES = {
     "compare": f"/compare?{STUDY}",
     "compare nothing": "/compare",
 }
-
-
-@pytest.fixture(scope="module")
-def started(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with serving(runs) as address:
-        browser = Browser(address, tmp_path_factory.mktemp("browser"))
-        try:
-            yield browser
-        finally:
-            browser.driver.quit()
 
 
 @pytest.fixture

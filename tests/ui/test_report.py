@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from tests.ui.browsing import Browser, serving
+from tests.ui.browsing import Browser
 from tests.ui.demo import HOSTILE, experiment
 from tracelet import load_run
 from tracelet.cli import make_app
@@ -21,14 +20,9 @@ from tracelet.errors import UsageError
 from tracelet.ui.report import MAX_CHARTS, Wish, report
 
 
-@pytest.fixture(scope="module")
-def browser(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with serving(runs) as address:
-        browser = Browser(address, tmp_path_factory.mktemp("browser"))
-        try:
-            yield browser
-        finally:
-            browser.driver.quit()
+@pytest.fixture
+def browser(started: Browser) -> Browser:
+    return started
 
 
 def see(browser: Browser, page: str, file: Path) -> None:

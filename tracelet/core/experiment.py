@@ -30,7 +30,7 @@ from tracelet.core.draining import wait_for_workers
 from tracelet.core.intake import Intake, Journal, NullJournal, check_name
 from tracelet.core.orchestrator import DataFlowOrchestrator, RoutingRule
 from tracelet.core.plugins import ManagedPlugin, PluginBase, PluginManager, PluginType
-from tracelet.core.recorder import Recorder, require_fields, tag_pairs
+from tracelet.core.recorder import require_fields, tag_pairs
 from tracelet.core.records import GIT_COMMIT_NAME, STATUS_NAME, MetricData, MetricSource, MetricType
 from tracelet.core.resuming import Resumable, attempts_so_far, run_to_record
 from tracelet.core.sidecar import DeliveryOrder
@@ -55,7 +55,7 @@ _FINAL: Final = (RunStatus.FINISHED.value, RunStatus.FAILED.value)
 
 
 @final
-class Experiment(Recorder, Resumable, ModelRecorder):
+class Experiment(ModelRecorder, Resumable):
     """Records one run.
 
     ```python

@@ -18,7 +18,7 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -126,6 +126,14 @@ def writer_of_segment(file_name: str) -> tuple[str, int] | None:
     """The writer and the index of a segment, or None."""
     match = _SEGMENT_NAME.fullmatch(file_name)
     return (match[1], int(match[2])) if match else None
+
+
+def segments_by_writer(file_names: Sequence[str]) -> dict[str, list[int]]:
+    """The writers among the files of a run, and the indices of each one's segments, in the order of the names."""
+    segments: dict[str, list[int]] = {writer: [] for name in file_names if (writer := writer_of_log(name))}
+    for writer, index in filter(None, map(writer_of_segment, file_names)):
+        segments.setdefault(writer, []).append(index)
+    return segments
 
 
 # -- scalar records ----------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from tracelet.journal.attempts import Attempt, delays_s
 from tracelet.journal.columns import Columns
 from tracelet.journal.directory import RunDirectory, own_files
 from tracelet.journal.figures import Shown
-from tracelet.journal.format import IDENTITY_FILE, log_name, writer_of_log, writer_of_segment
+from tracelet.journal.format import IDENTITY_FILE, log_name, segments_by_writer
 from tracelet.journal.live import still_holds
 from tracelet.journal.part import SCALARS, UNKNOWN, WriterPart, keep_later
 from tracelet.journal.reader import Damage
@@ -353,10 +353,7 @@ class Run(Ranked, Shown):
 
     @functools.cached_property
     def _writers(self) -> list[WriterPart]:
-        names = own_files(self.path)
-        segments: dict[str, list[int]] = {writer: [] for name in names if (writer := writer_of_log(name))}
-        for found in filter(None, map(writer_of_segment, names)):
-            segments.setdefault(found[0], []).append(found[1])
+        segments = segments_by_writer(own_files(self.path))
         writers = (WriterPart(self.path, writer, indices, self.damage) for writer, indices in segments.items())
         return sorted(writers, key=lambda writer: (writer.attempt, writer.born_ns))
 

@@ -6,14 +6,13 @@ It is saved inside the run directory, so that what is large is linked to its pla
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracelet.core.intake import check_name
+from tracelet.core.recorder import Recorder
 from tracelet.journal.artifacts import Artifact
 from tracelet.journal.directory import RunDirectory
 
@@ -24,29 +23,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class ModelRecorder(ABC):
+class ModelRecorder(Recorder):
     """See the module docstring. `Experiment` adds the life cycle."""
 
     _run: RunDirectory
     _settings: TraceletSettings
-
-    @abstractmethod
-    def _require_running(self) -> None:
-        """Raise `ExperimentStateError` where no record can be taken."""
-
-    @abstractmethod
-    def log_artifact(
-        self,
-        path: str | os.PathLike[str] | None = None,
-        name: str | None = None,
-        type: str | None = None,
-        *,
-        reference: str | os.PathLike[str] | None = None,
-        aliases: str | Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-        iteration: int | None = None,
-    ) -> Artifact:
-        """Keep a file or a directory with the run."""
 
     def log_model(
         self,

@@ -17,7 +17,7 @@ import numpy as np
 from tracelet.core.records import REWIND_NAME, SEGMENT_NAME, MetricType
 from tracelet.journal.columns import Columns
 from tracelet.journal.directory import own_files
-from tracelet.journal.format import log_name, writer_of_log, writer_of_segment
+from tracelet.journal.format import log_name, segments_by_writer
 from tracelet.journal.live import still_holds
 from tracelet.journal.load import Series
 from tracelet.journal.ranks import rank_of
@@ -75,11 +75,7 @@ class FollowedRun:
     def refresh(self) -> None:
         """Take in what has come since the last time."""
         with self._lock:
-            names = own_files(self._path)
-            segments: dict[str, list[int]] = {writer: [] for name in names if (writer := writer_of_log(name))}
-            for found in filter(None, map(writer_of_segment, names)):
-                segments.setdefault(found[0], []).append(found[1])
-            for writer, indices in segments.items():
+            for writer, indices in segments_by_writer(own_files(self._path)).items():
                 if writer not in self._writers:
                     self._writers[writer] = _Writer(self._path, writer)
                 try:
