@@ -142,7 +142,7 @@ def assert_undisturbed(costs: Costs) -> None:
     calls = costs.steps * len(SERIES)
     assert 100 < calls
     assert costs.worst_cpu_ns < 5_000_000
-    assert costs.late_calls <= calls / 1000
+    assert costs.late_calls <= 2 + calls / 1000
     assert costs.longest_ns < 2_000_000_000
 
 
