@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tracelet
@@ -58,6 +60,32 @@ def test_a_clock_that_goes_back_between_two_attempts_changes_nothing(monkeypatch
     assert run.attempts[1].began_s < run.attempts[0].began_s
     assert [1, 2, 3, 4, 5, 6, 7, 8, 9] == run.live("loss").steps.tolist()
     assert [*[1.0] * 4, *[5.0] * 5] == run.live("loss").values.tolist()
+
+
+@pytest.mark.parametrize("set_back_s", [0, 3600])
+def test_texts_and_media_hold_as_the_points_of_their_steps_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_back_s: int
+):
+    (tmp_path / "weights").write_text("1")
+    for first, last in ((1, 5), (4, 4)):
+        with tracelet.Experiment("test", run_id="r", collectors=()) as experiment:
+            if first > 1:
+                experiment.rewind(first - 1)
+            for step in range(first, last + 1):
+                experiment.log_text("note", f"attempt of {first}", step)
+                experiment.log_image("sample", np.zeros((1, 1), np.uint8), step)
+            experiment.log_histogram("weights", [1.0, 2.0], last)
+            experiment.log_text("console/stdout", "hello")
+            experiment.log_artifact(tmp_path / "weights", iteration=last)
+        monkeypatch.setattr(writer, "_time_ns", lambda: time.time_ns() - set_back_s * 10**9)
+    run = tracelet.load_run("r")
+    assert [*range(1, 6), 4] == [step for step, _ in run.texts("note")]
+    live = [*((step, "attempt of 1") for step in range(1, 4)), (4, "attempt of 4")]
+    assert live == run.texts("note", live=True)
+    assert [1, 2, 3, 4] == [record.iteration for record in run.records(MetricType.IMAGE, live=True)]
+    assert [4] == [record.iteration for record in run.records(MetricType.HISTOGRAM, live=True)]
+    assert 2 == len(run.texts("console/stdout", live=True))  # What has no step is not superseded, ...
+    assert [5, 4] == [record.iteration for record in run.records(MetricType.ARTIFACT, live=True)]  # ... nor a version.
 
 
 def test_each_attempt_is_told_apart_with_how_it_ended_and_where_it_began():

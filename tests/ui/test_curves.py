@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
 from tests.ui.demo import experiment
+from tracelet.core.records import REWIND_NAME, MetricData, MetricType
+from tracelet.journal import writer
 from tracelet.journal.load import Run
 from tracelet.ui.curves import drawn, smoothed
 from tracelet.ui.follow import Followed, FollowedRun
@@ -72,8 +76,6 @@ def test_points_are_followed_while_the_run_writes(tmp_path):
 
 
 def test_a_resumed_run_shows_the_line_that_holds_and_the_rest_on_request(tmp_path):
-    from tracelet.core.records import REWIND_NAME, MetricData, MetricType
-
     run = experiment(tmp_path, "resumed", run_id="resumed")
     run.start()
     for step in range(10):
@@ -86,6 +88,26 @@ def test_a_resumed_run_shows_the_line_that_holds_and_the_rest_on_request(tmp_pat
     followed.refresh()
     assert followed.series("loss").values.tolist() == [0, 1, 2, 3, 4, 5, 106, 107, 108, 109]
     assert len(followed.series("loss", superseded=True)) == 14
+
+
+def test_it_agrees_with_the_run_also_where_a_clock_goes_back_between_two_attempts(tmp_path, monkeypatch):
+    place = tmp_path / "default" / "resumed"
+    followed = FollowedRun(place)
+    for first in (0, 6):
+        with experiment(tmp_path, "resumed", run_id="resumed") as run:
+            if first:
+                run.rewind(first - 1)
+            for step in range(first, 10):
+                run.log_metric("loss", first + step, step)
+                run.emit_metric(MetricData("line", step, MetricType.SCALAR, step, metadata={"kept": "as a line"}))
+        followed.refresh()
+        monkeypatch.setattr(writer, "_time_ns", lambda: time.time_ns() - 3600 * 10**9)
+    whole = Run(place)
+    for name in ("loss", "line"):
+        assert followed.series(name).steps.tolist() == list(range(10)) == whole.live(name).steps.tolist()
+        assert followed.series(name).values.tolist() == whole.live(name).values.tolist()
+        everything = followed.series(name, superseded=True)
+        assert everything.times_s.tolist() == whole.series(name).times_s.tolist()
 
 
 def test_memory_is_bounded_by_forgetting_the_run_that_was_asked_for_the_longest_ago(runs):

@@ -42,9 +42,19 @@ class Columns(NamedTuple):
     values: NDArray[np.float64]
     times_s: NDArray[np.float64]
 
-    def take(self, rows: slice | NDArray[np.intp]) -> Columns:
+    def take(self, rows: slice | NDArray[np.intp] | NDArray[np.bool_]) -> Columns:
         """These rows alone."""
         return Columns(self.steps[rows], self.values[rows], self.times_s[rows])
+
+
+def joined(parts: Sequence[Columns]) -> Columns:
+    """Parts of one series, one after the other."""
+    import numpy as np
+
+    if len(parts) == 1:
+        return parts[0]
+    empty = Columns(np.empty(0, np.int64), np.empty(0), np.empty(0))
+    return Columns(*map(np.concatenate, zip(empty, *parts, strict=True)))
 
 
 @final

@@ -1,34 +1,117 @@
-"""Which points of a series still hold, in a run that went back to an earlier step.
+"""Which records of a run still hold, where it went back to an earlier step.
 
 A training that resumes from a checkpoint of step 500 after it had come to 700 computes the steps 501 to 700 again. The
 journal keeps both; the adapter that resumes records the step in the series `REWIND_NAME`, before the first new point.
-Called by `Run.live`, on the reader's own thread. Pure.
+Called by `Run`, on the reader's own thread, and by the page's server, on one of its threads: both show the same line.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, final
+
+from tracelet.core.records import REWIND_NAME, SEGMENT_NAME, MetricData, MetricType
+from tracelet.journal.columns import Columns, joined
+from tracelet.journal.written import Written, first_rank, spans_s
+from tracelet.utils.values import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tracelet.journal.load import Series
+_APART_S: Final = 1.0  # A mark may be older than the journal of its attempt, by the moment that it took to open it.
 
 
-def still_holds(series: Series, rewinds: Series, segments: Series | None) -> NDArray[np.bool_]:
-    """Whether each point of a series holds, as a mask.
+class _Rewind(NamedTuple):
+    """The steps above `step` are superseded, as far as they were recorded from `begin_s` on and before `time_s`."""
 
-    Args:
-        series: Its steps are those of the training.
-        rewinds: `REWIND_NAME`: a point at time t with value s supersedes the steps above s that were recorded before t.
-        segments: `SEGMENT_NAME`, if the run has it: steps of an earlier training are never superseded.
-    """
-    import numpy as np
+    step: float
+    begin_s: float
+    time_s: float
 
-    holds = np.ones(len(series), bool)
-    begun_s = np.sort(segments.times_s) if segments is not None else np.empty(0)
-    for step, time_s in zip(rewinds.values, rewinds.times_s, strict=True):
-        begin_s = max(begun_s[begun_s <= time_s], default=-np.inf)
-        holds &= (series.steps <= step) | (series.times_s >= time_s) | (series.times_s < begin_s)
-    return holds
+
+@final
+class LiveLine:
+    """See the module docstring."""
+
+    def __init__(self, writers: Sequence[Written]) -> None:
+        """Of a run.
+
+        Args:
+            writers: All of the run's, in their order.
+        """
+        self._writers = writers
+
+    def columns(self, name: str, writers: Iterable[Written]) -> Columns:
+        """The points of a series that hold.
+
+        Args:
+            name: The series.
+            writers: Those whose points are asked for, in their order.
+        """
+        return joined([self._that_hold(writer.attempt, writer.columns(name)) for writer in writers])
+
+    def records(self, attempt: int, records: Sequence[MetricData]) -> list[MetricData]:
+        """Those that hold. A record without a step always does, and so does an artifact: it is a version of its own.
+
+        Args:
+            attempt: The one that recorded them.
+            records: Any.
+        """
+        import numpy as np
+
+        if not self._rewinds:
+            return list(records)
+        steps = np.array([_place(record) for record in records], np.int64)
+        holds = self._holds(attempt, steps, np.array([record.timestamp or 0.0 for record in records]))
+        return [record for record, holds_still in zip(records, holds.tolist(), strict=True) if holds_still]
+
+    def _that_hold(self, attempt: int, columns: Columns) -> Columns:
+        return columns.take(self._holds(attempt, columns.steps, columns.times_s)) if self._rewinds else columns
+
+    def _holds(self, attempt: int, steps: NDArray[np.int64], times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
+        import numpy as np
+
+        times_s = times_s + self._delays_s.get(attempt, 0.0)
+        holds = np.ones(len(steps), bool)
+        for step, begin_s, time_s in self._rewinds:
+            holds &= (steps <= step) | (times_s >= time_s) | (times_s < begin_s)
+        return holds
+
+    @functools.cached_property
+    def _rewinds(self) -> list[_Rewind]:
+        """Each mark; the steps of a training before the one that it belongs to are never superseded."""
+        import numpy as np
+
+        marks = self._marks(REWIND_NAME)
+        begun_s = self._marks(SEGMENT_NAME).times_s if len(marks.steps) else np.empty(0)
+        return [
+            _Rewind(step, max(begun_s[begun_s <= time_s], default=float("-inf")), time_s)
+            for step, time_s in zip(marks.values.tolist(), marks.times_s.tolist(), strict=True)
+        ]
+
+    def _marks(self, name: str) -> Columns:
+        """A series with its times as if no clock had gone back from one attempt to the next."""
+        rank = first_rank(self._writers, name)
+        found = [writer for writer in self._writers if writer.rank == rank and writer.has(name)]
+        parts = [(writer.attempt, writer.columns(name)) for writer in found]
+        delays_s = self._delays_s if parts else {}
+        return joined([part._replace(times_s=part.times_s + delays_s.get(attempt, 0.0)) for attempt, part in parts])
+
+    @functools.cached_property
+    def _delays_s(self) -> dict[int, float]:
+        """By how much the times of an attempt have to be later so that it comes after those before it: mostly 0."""
+        delays_s: dict[int, float] = {}
+        end_s = float("-inf")
+        for attempt, (began_s, last_s) in spans_s(self._writers).items():
+            delay_s = delays_s[attempt] = 0.0 if began_s > end_s else end_s - began_s + _APART_S
+            end_s = max(end_s, last_s + delay_s)
+        return delays_s
+
+
+def _place(record: MetricData) -> int:
+    """Its step; below all others where it holds whatever comes."""
+    if record.iteration is None or record.type is MetricType.ARTIFACT:
+        return INT64_MIN
+    return min(max(record.iteration, INT64_MIN), INT64_MAX)

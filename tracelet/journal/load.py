@@ -22,7 +22,6 @@ from tracelet.core.records import (
     DESCRIPTION_NAME,
     GIT_COMMIT_NAME,
     REWIND_NAME,
-    SEGMENT_NAME,
     STATUS_NAME,
     TAG_PREFIX,
     MetricData,
@@ -31,17 +30,18 @@ from tracelet.core.records import (
 )
 from tracelet.errors import JournalError, RunNotFoundError
 from tracelet.journal.artifacts import Artifact, find_artifact, list_artifacts, used_artifacts
-from tracelet.journal.attempts import Attempt, delays_s
-from tracelet.journal.columns import Columns
+from tracelet.journal.attempts import Attempt
+from tracelet.journal.columns import Columns, joined
 from tracelet.journal.directory import RunDirectory, own_files
 from tracelet.journal.figures import Shown
 from tracelet.journal.format import IDENTITY_FILE, log_name, segments_by_writer
-from tracelet.journal.live import still_holds
+from tracelet.journal.live import LiveLine
 from tracelet.journal.part import SCALARS, UNKNOWN, WriterPart, keep_later
 from tracelet.journal.reader import Damage
 from tracelet.journal.spread import Ranked
 from tracelet.journal.status import RunStatus, tell_status
 from tracelet.journal.summary import RunSummary
+from tracelet.journal.written import in_order, spans_s
 from tracelet.utils.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -143,12 +143,13 @@ class Run(Ranked, Shown):
     def attempts(self) -> list[Attempt]:
         """The processes that led the run, one after the other: one more for each time that it was resumed."""
         marks = self.by_attempt(REWIND_NAME) if REWIND_NAME in self.names(MetricType.SYSTEM) else {}
+        spans = spans_s(self._writers)
         return [
             Attempt(
                 main.attempt,
                 self._status_of(main),
                 main.born_ns / 1e9,
-                max(writer.last_s for writer in self._writers if writer.attempt == main.attempt),
+                spans[main.attempt][1],
                 int(marks[main.attempt].values.min()) if main.attempt in marks else None,
             )
             for main in self._mains
@@ -239,10 +240,7 @@ class Run(Ranked, Shown):
         Raises:
             KeyError: The run, or the rank, has no such metric; the text names near ones.
         """
-        series = _joined(name, [writer.columns(name) for writer in self._writers_of(name, rank)])
-        if rank is not None and not len(series):
-            raise KeyError(f"rank {rank} of the run {self.id} has no points of {name!r}")
-        return series
+        return Series(name, *joined([writer.columns(name) for writer in self._writers_of(name, rank)]))
 
     def live(self, name: str, rank: int | None = None) -> Series:
         """A metric without the points that are superseded: a run that resumed from a checkpoint computed them again.
@@ -256,12 +254,7 @@ class Run(Ranked, Shown):
         Raises:
             KeyError: As `series`.
         """
-        series, marks = self.series(name, rank), self.names(MetricType.SYSTEM)
-        if REWIND_NAME not in marks:
-            return series
-        segments = self._in_order(SEGMENT_NAME) if SEGMENT_NAME in marks else None
-        holds = still_holds(self._in_order(name, rank), self._in_order(REWIND_NAME), segments)
-        return Series(name, series.steps[holds], series.values[holds], series.times_s[holds])
+        return Series(name, *self._live_line.columns(name, self._writers_of(name, rank)))
 
     def by_attempt(self, name: str, rank: int | None = None) -> dict[int, Series]:
         """A metric with all of its points, apart by the attempt that logged them.
@@ -276,7 +269,7 @@ class Run(Ranked, Shown):
         parts: dict[int, list[Columns]] = {}
         for writer in self._writers_of(name, rank):
             parts.setdefault(writer.attempt, []).append(writer.columns(name))
-        found = {number: _joined(name, parts[number]) for number in sorted(parts)}
+        found = {number: Series(name, *joined(parts[number])) for number in sorted(parts)}
         return {number: series for number, series in found.items() if len(series)}
 
     def latest(self) -> dict[str, tuple[int, float]]:
@@ -298,13 +291,22 @@ class Run(Ranked, Shown):
         """The highest step among `latest()`; None where no metric was logged."""
         return max((step for step, _ in self.latest().values()), default=None)
 
-    def texts(self, name: str) -> list[tuple[int | None, str]]:
-        """The texts logged under a name, with their steps."""
-        return [(r.iteration, str(r.value)) for r in self._of_type(MetricType.TEXT) if r.name == name]
+    def texts(self, name: str, *, live: bool = False) -> list[tuple[int | None, str]]:
+        """The texts logged under a name, with their steps; with `live`, those that are not superseded."""
+        return [(r.iteration, str(r.value)) for r in self.records(MetricType.TEXT, live=live) if r.name == name]
 
-    def records(self, *types: MetricType) -> list[MetricData]:
-        """The records of these types that are no plain scalars (images, tables, artifacts, …), as they were logged."""
-        return [record for record in self._records if record.type in types]
+    def records(self, *types: MetricType, live: bool = False) -> list[MetricData]:
+        """The records of these types that are no plain scalars (images, tables, artifacts, …), as they were logged.
+
+        Args:
+            types: One or more.
+            live: Whether those of superseded steps are left out: see `live()`. Artifacts are versions, and stay.
+        """
+        found = []
+        for writer in self._main_line_last:
+            chosen = [record for record in writer.records if record.type in types]
+            found += self._live_line.records(writer.attempt, chosen) if live else chosen
+        return found
 
     def artifacts(self, type: str | None = None) -> list[Artifact]:
         """The artifacts by name and version, those of a `type` or all; see `journal.artifacts`."""
@@ -355,13 +357,20 @@ class Run(Ranked, Shown):
     def _writers(self) -> list[WriterPart]:
         segments = segments_by_writer(own_files(self.path))
         writers = (WriterPart(self.path, writer, indices, self.damage) for writer, indices in segments.items())
-        return sorted(writers, key=lambda writer: (writer.attempt, writer.born_ns))
+        return in_order(writers)
 
     def _writers_of(self, name: str, rank: int | None) -> list[WriterPart]:
         if self._kinds.get(name, set()).isdisjoint(SCALARS) and not name.startswith(UNKNOWN):
             raise KeyError(f"the run {self.id} has no series {name!r}{did_you_mean(name, self.names())}")
         wanted = self._first_rank(name) if rank is None else rank
-        return [writer for writer in self._writers if writer.rank == wanted]
+        found = [writer for writer in self._writers if writer.rank == wanted]
+        if rank is not None and not name.startswith(UNKNOWN) and not any(writer.has(name) for writer in found):
+            raise KeyError(f"rank {rank} of the run {self.id} has no points of {name!r}")
+        return found
+
+    @functools.cached_property
+    def _live_line(self) -> LiveLine:
+        return LiveLine(self._writers)
 
     @functools.cached_property
     def _mains(self) -> list[WriterPart]:
@@ -372,17 +381,14 @@ class Run(Ranked, Shown):
         told = next((record.value for record in reversed(writer.records) if is_status(record)), None)
         return tell_status(told, writer.facts, self.path / log_name(writer.id), closed=writer.closed)
 
-    def _in_order(self, name: str, rank: int | None = None) -> Series:
-        """A series with its times as if no clock had gone back from one attempt to the next."""
-        delays = delays_s(self.attempts)
-        parts = ((delays.get(writer.attempt, 0.0), writer.columns(name)) for writer in self._writers_of(name, rank))
-        return _joined(name, [part._replace(times_s=part.times_s + delay) for delay, part in parts])
+    @property
+    def _main_line_last(self) -> list[WriterPart]:
+        """The first rank comes last: of parameters and tags its word counts."""
+        return sorted(self._writers, key=lambda writer: -writer.rank)
 
     @property
     def _records(self) -> list[MetricData]:
-        # The first rank comes last: of parameters and tags its word counts.
-        writers = sorted(self._writers, key=lambda writer: -writer.rank)
-        return [record for writer in writers for record in writer.records]
+        return [record for writer in self._main_line_last for record in writer.records]
 
     @functools.cached_property
     def _kinds(self) -> dict[str, set[MetricType]]:
@@ -413,16 +419,6 @@ class Run(Ranked, Shown):
     def _last_time_s(self) -> float:
         """When a record was written last."""
         return max([self.created_s, *(writer.last_s for writer in self._writers)])
-
-
-def _joined(name: str, parts: list[Columns]) -> Series:
-    """Parts of one series, one after the other."""
-    import numpy as np
-
-    if len(parts) == 1:
-        return Series(name, *parts[0])
-    empty = Columns(np.empty(0, np.int64), np.empty(0), np.empty(0))
-    return Series(name, *map(np.concatenate, zip(empty, *parts, strict=True)))
 
 
 def _has_step(value: Any) -> bool:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, final
 from tracelet.core.records import MetricData, MetricType
 from tracelet.journal.columns import Columns, ScalarTable, read_tail
 from tracelet.journal.format import log_name
-from tracelet.journal.ranks import prefix_of, rank_of
+from tracelet.journal.ranks import prefix_of
 from tracelet.journal.reader import Damage, WriterReader, first_line, place_of
 from tracelet.journal.status import RunStatus, tell_status
+from tracelet.journal.written import Written
 from tracelet.utils.values import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:
@@ -33,13 +34,11 @@ _Place = tuple[int, int]  # (segment, slot): a line comes after the scalars befo
 
 
 @final
-class WriterPart:
+class WriterPart(Written):
     """See the module docstring.
 
     Attributes:
         id: The writer's.
-        facts: Its first line.
-        rank: Of its process.
         series: Name, type and source of each key.
         records: What its lines hold.
         scalars: Those of the records that are points, by name, with their places.
@@ -62,7 +61,6 @@ class WriterPart:
         reader = WriterReader(directory, writer)
         self.id = writer
         self.facts: Mapping[str, Any] = first_line(directory / log_name(writer)) or {}
-        self.rank = rank_of(self.facts)
         self.series = reader.series
         self.records: list[MetricData] = []
         self.scalars: dict[str, list[tuple[_Place, MetricData]]] = defaultdict(list)
@@ -84,23 +82,6 @@ class WriterPart:
             if kind in SCALARS:
                 self._keys[name].append(key)
         damage.add(reader.damage)
-
-    @property
-    def role(self) -> str:
-        """As `JournalWriter` has it."""
-        return str(self.facts.get("role"))
-
-    @property
-    def born_ns(self) -> int:
-        """When it began: Unix time in nanoseconds."""
-        born = self.facts.get("time_ns")
-        return born if isinstance(born, int) else 0
-
-    @property
-    def attempt(self) -> int:
-        """Which attempt of the run it belongs to, from 1."""
-        attempt = self.facts.get("attempt")
-        return attempt if isinstance(attempt, int) else 1
 
     @property
     def is_at_work(self) -> bool:
@@ -143,7 +124,7 @@ class WriterPart:
 
     @property
     def last_s(self) -> float:
-        """The time of its last record: Unix time in seconds. Without any, when it began: an import begins later."""
+        """See the base class."""
         times_s = [record.timestamp for record in self.records[-1:] if record.timestamp]
         return max(times_s + [time_ns / 1e9 for _, _, time_ns, _ in self.tail()[-1:]], default=self.born_ns / 1e9)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from tracelet.core.records import MetricType
 from tracelet.journal.status import RunStatus
+from tracelet.journal.written import first_rank
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,7 +111,7 @@ class Ranked(ABC):
 
     def _first_rank(self, name: str) -> int:
         """Whose points of a series are the main line."""
-        return min((writer.rank for writer in self._writers if writer.has(name)), default=0)
+        return first_rank(self._writers, name)
 
 
 _STEPS: Final = 1000  # What is looked at for the times.

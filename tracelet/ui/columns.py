@@ -62,6 +62,8 @@ class ScalarFollower:
         self.series: dict[int, Growing] = {}
         """By the key that the writer gave them."""
         self.points = 0
+        self.last_s = 0.0
+        """When the last one was recorded: Unix time in seconds."""
         self.damaged = 0
         self.unreadable: set[str] = set()
         self._directory = directory
@@ -96,6 +98,7 @@ class ScalarFollower:
         if not len(records):
             return
         self.points += len(records)
+        self.last_s = int(records["time_ns"][-1]) / 1e9
         keys = np.ascontiguousarray(records["key"])
         # numpy sorts 16-bit numbers by radix, several times faster than wider ones.
         order = np.argsort(keys.astype(np.uint16) if keys.max() < 1 << 16 else keys, kind="stable")

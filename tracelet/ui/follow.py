@@ -9,19 +9,20 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 
-from tracelet.core.records import REWIND_NAME, SEGMENT_NAME, MetricType
-from tracelet.journal.columns import Columns
+from tracelet.core.records import MetricType
+from tracelet.journal.columns import Columns, joined
 from tracelet.journal.directory import own_files
 from tracelet.journal.format import log_name, segments_by_writer
-from tracelet.journal.live import still_holds
+from tracelet.journal.live import LiveLine
 from tracelet.journal.load import Series
-from tracelet.journal.ranks import rank_of
 from tracelet.journal.reader import WriterReader, first_line
+from tracelet.journal.written import Written, first_rank, in_order
 from tracelet.ui.columns import ScalarFollower
 
 logger = logging.getLogger(__name__)
@@ -29,37 +30,55 @@ logger = logging.getLogger(__name__)
 MAX_POINTS: Final = 12_000_000
 """Of all runs together, 24 bytes each: 290 MB. One run alone may have more."""
 _SCALARS: Final = (MetricType.SCALAR, MetricType.SYSTEM)
-_NOTHING: Final = Columns(np.empty(0, np.int64), np.empty(0), np.empty(0))
 
 
 @final
-class _Writer:
+class _Writer(Written):
     """One writer's segments and log."""
 
     def __init__(self, directory: Path, writer: str) -> None:
+        self.facts: Mapping[str, Any] = {}
         self.scalars = ScalarFollower(directory, writer)
         self.lines: dict[str, list[tuple[int, float, float]]] = defaultdict(list)  # Scalars that came as lines.
         self.reader = WriterReader(directory, writer)
-        self.rank = rank_of(first_line(directory / log_name(writer)) or {})
+        self._log = directory / log_name(writer)
+        self._last_line_s = 0.0
 
     def read(self, segments: list[int]) -> int:
         """Take in what has come; the number of lines."""
+        self.facts = self.facts or first_line(self._log) or {}  # A log that has just been made may still be empty.
         self.scalars.read(segments)
         count = 0
         for _, record in self.reader.lines():
             count += 1
-            if record is not None and record.type in _SCALARS:
+            if record is None:
+                continue
+            self._last_line_s = record.timestamp or self._last_line_s
+            if record.type in _SCALARS:
                 self.lines[record.name].append((record.iteration or 0, float(record.value), record.timestamp or 0.0))
         return count
 
-    def parts(self, name: str) -> list[Columns]:
-        """The pieces of a series."""
-        keys = [key for key, (known, kind, _) in self.reader.series.items() if known == name and kind in _SCALARS]
-        parts = [self.scalars.series[key].columns() for key in keys if key in self.scalars.series]
+    @property
+    def last_s(self) -> float:
+        """See the base class."""
+        return max(self.scalars.last_s, self._last_line_s) or self.born_ns / 1e9
+
+    def has(self, name: str) -> bool:
+        """See the base class."""
+        return name in self.lines or any(key in self.scalars.series for key in self._keys(name))
+
+    def columns(self, name: str) -> Columns:
+        """See the base class. Lines are put between the other points by their times."""
+        parts = [self.scalars.series[key].columns() for key in self._keys(name) if key in self.scalars.series]
         if name in self.lines:
             steps, values, times_s = zip(*self.lines[name], strict=True)
             parts.append(Columns(np.array(steps, np.int64), np.array(values, float), np.array(times_s, float)))
-        return parts
+        columns = joined(parts)
+        return columns if len(parts) == 1 else columns.take(np.argsort(columns.times_s, kind="stable"))
+
+    def _keys(self, name: str) -> list[int]:
+        series = self.reader.series.items()
+        return [key for key, (known, kind, _) in series if known == name and kind in _SCALARS]
 
 
 @final
@@ -116,7 +135,7 @@ class FollowedRun:
     def ranks(self, name: str) -> list[int]:
         """The processes that have a series, by rank."""
         with self._lock:
-            return sorted({writer.rank for writer in self._writers.values() if writer.parts(name)})
+            return sorted({writer.rank for writer in self._writers.values() if writer.has(name)})
 
     def series(self, name: str, rank: int | None = None, *, superseded: bool = False) -> Series:
         """A series; an empty one where the run has none of this name.
@@ -126,25 +145,13 @@ class FollowedRun:
             rank: Of the process. None: the first one that has it, as `Run.series`.
             superseded: Also the points that a run which resumed from an earlier step has computed again.
         """
-        whole = self._whole(name, rank)
-        if superseded:
-            return whole
-        rewinds = self._whole(REWIND_NAME)
-        if not len(rewinds):
-            return whole
-        segments = self._whole(SEGMENT_NAME)
-        holds = still_holds(whole, rewinds, segments if len(segments) else None)
-        return Series(name, whole.steps[holds], whole.values[holds], whole.times_s[holds])
-
-    def _whole(self, name: str, rank: int | None = None) -> Series:
-        wanted = next(iter(self.ranks(name)), 0) if rank is None else rank
         with self._lock:
-            writers = [writer for writer in self._writers.values() if writer.rank == wanted]
-            parts = [part for writer in writers for part in writer.parts(name)]
-        if len(parts) == 1:
-            return Series(name, *parts[0])
-        columns = Columns(*map(np.concatenate, zip(_NOTHING, *parts, strict=True)))
-        return Series(name, *columns.take(np.argsort(columns.times_s, kind="stable")))
+            writers = in_order(self._writers.values())
+            wanted = first_rank(writers, name) if rank is None else rank
+            chosen = [writer for writer in writers if writer.rank == wanted and writer.has(name)]
+            if superseded:
+                return Series(name, *joined([writer.columns(name) for writer in chosen]))
+            return Series(name, *LiveLine(writers).columns(name, chosen))
 
 
 @final
