@@ -24,6 +24,7 @@ from typing import Any
 
 ACCESS_KEY, SECRET_KEY = "the access key", "the secret key"
 LARGEST_FLOAT32 = 3.4028235677973366e38
+_WAIT_S = 60.0
 ENDS = {"completed": "completed", "failed": "failed", "stopped": "stopped", "stop": "stopped", "close": "closed"}
 
 
@@ -36,7 +37,10 @@ class Refusal(Exception):
 
 
 class ClearMLService:
-    """The API, the files server and the pages under one address; `with` starts and ends it."""
+    """The API, the files server and the pages under one address; `with` starts and ends it.
+
+    `held` are the files that wait until `uploads_pass` is set.
+    """
 
     def __init__(self) -> None:
         self.tasks: dict[str, dict[str, Any]] = {}
@@ -48,6 +52,9 @@ class ClearMLService:
         self.calls: list[str] = []
         self.refusal: tuple[str, Refusal] | None = None
         self.tokens: set[str] = set()
+        self.held: list[str] = []
+        self.uploads_pass = threading.Event()
+        self.uploads_pass.set()
         self._lock = threading.Lock()
         self._port = 0
 
@@ -75,6 +82,7 @@ class ClearMLService:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.uploads_pass.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -287,6 +295,9 @@ class ClearMLService:
         message = email.message_from_bytes(f"Content-Type: {content_type}\r\n\r\n".encode() + body)
         for part in message.get_payload():
             name = part.get_param("name", header="content-disposition")
+            if not self.uploads_pass.is_set():
+                self.held.append(name)
+                self.uploads_pass.wait(_WAIT_S)
             self.files[f"{self.url}/{name.lstrip('/')}"] = part.get_payload(decode=True)
 
 

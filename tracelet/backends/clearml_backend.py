@@ -1,8 +1,9 @@
 """Brings a run to a task of ClearML, on a server or as an offline session to import.
 
-Every call comes on the thread `tracelet-clearml`, in the order that `tracelet.core.plugins` tells; `plan` and
-`get_status` on any. Guarantee: what a batch holds is with the server, or in the session's files, when `handle_batch`
-returns; a batch that comes twice is stored once.
+Every call comes on the thread `tracelet-clearml`, in the order that `tracelet.core.plugins` tells; `handle_artifact` on
+`tracelet-clearml-artifacts`; `plan` and `get_status` on any. Guarantee: what a batch holds is with the server, or in
+the session's files, when `handle_batch` returns, and an artifact when `handle_artifact` does; what comes twice is there
+once.
 
 It speaks ClearML's REST API instead of using `Task.init`, which allows one task a process, is the user's own, makes
 0.0 of a NaN, stamps the time of the call on each point, sends when it likes from threads of its own, and takes 10 s
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, final
 
 from tracelet.backends._base import RunFacts
 from tracelet.backends._clearml.names import NAMES, curve
@@ -38,7 +39,10 @@ _SILENCE_S: Final = 3600.0  # After two hours the server takes a task for dead, 
 class ClearMLBackend(BackendPlugin):
     """See the module docstring, and docs/backends/clearml.md for the settings."""
 
+    uploads_aside: ClassVar[bool] = True
+
     _task: ClearMLTask | None = None
+    _lane: ClearMLTask | None = None  # The same task, for artifacts.
     _mode: str | None = None
 
     def __init__(self) -> None:
@@ -89,7 +93,7 @@ class ClearMLBackend(BackendPlugin):
             task = OnlineTask(facts, settings, server, remembered)
         task.open()
         remembered.update({_MODE: mode})
-        self._task, self._mode = task, mode
+        self._task, self._lane, self._mode = task, task.beside(), mode
         self._names.clear()
 
     def start(self) -> None:
@@ -100,8 +104,8 @@ class ClearMLBackend(BackendPlugin):
 
     def stop(self) -> None:
         """Close the connections. The task's status came with its last record, if the run has ended."""
-        if self._task is not None:
-            self._task.close()
+        for task in filter(None, (self._task, self._lane)):
+            task.close()
 
     def get_status(self) -> dict[str, Any]:
         """Where the task is."""
@@ -147,6 +151,13 @@ class ClearMLBackend(BackendPlugin):
         self._send(self._task, parcel)
         self._end(self._task, metrics[-1])
 
+    def handle_artifact(self, metric: MetricData) -> None:
+        """Store one artifact, while other records are sent. Raises as `handle_batch`."""
+        assert self._lane is not None
+        parcel = Parcel()
+        parcel.add(metric)
+        _store(self._lane, parcel)
+
     def _send(self, task: ClearMLTask, parcel: Parcel) -> None:
         samples = [task.store_sample(sample) for sample in parcel.samples]
         if events := parcel.events + samples:
@@ -163,11 +174,7 @@ class ClearMLBackend(BackendPlugin):
             task.add_tags(parcel.tags)
         if parcel.fields:
             task.edit(parcel.fields)
-        for artifact in parcel.artifacts:
-            if artifact.model is None:
-                task.add_artifact(task.store_artifact(artifact))
-            else:
-                task.add_model(artifact, artifact.model)
+        _store(task, parcel)
 
     def _end(self, task: ClearMLTask, last: MetricData) -> None:
         """A status that ends a batch may be the run's: sent at once, so that an outage is waited for.
@@ -177,3 +184,11 @@ class ClearMLBackend(BackendPlugin):
         if last.type is MetricType.CUSTOM and last.name == STATUS_NAME:
             task.set_status(str(last.value), str((last.metadata or {}).get("error") or ""))
             self._is_running = False
+
+
+def _store(task: ClearMLTask, parcel: Parcel) -> None:
+    for artifact in parcel.artifacts:
+        if artifact.model is None:
+            task.add_artifact(task.store_artifact(artifact))
+        else:
+            task.add_model(artifact, artifact.model)

@@ -1,4 +1,4 @@
-"""ClearML's REST API, on the backend's thread: one request, and its errors in Tracelet's words.
+"""ClearML's REST API, for one thread: one request, and its errors in Tracelet's words.
 
 ClearML's own `Session` was weighed for this. It tries again by itself, without an end where the server is in
 maintenance or a certificate is wrong; it gives a refused connection and a refused key as the same error; and it keeps
@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import io
 import json
-import mimetypes
-import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, BinaryIO, Final, final
+from typing import Any, Final, final
 
+from tracelet.backends._clearml.form import CONTENT_TYPE, Form
 from tracelet.backends._clearml.settings import Connection
 from tracelet.errors import PermanentError, RejectedError, RetryableError
 from tracelet.utils.imports import require
@@ -29,7 +28,6 @@ VERSION: Final = "2.13"  # Of the API, which the servers of 1.0 (2021) and later
 _TIMEOUT_S: Final = (10.0, 60.0)  # To connect, and between two bytes of an answer.
 _MAX_BODY_BYTES: Final = 8_000_000  # ClearML's own client cuts its requests at 15 MiB.
 _BUSY: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
-_BOUNDARY: Final = "tracelet-5f1c9d0a7be34c62"
 
 
 @final
@@ -61,6 +59,7 @@ class ClearMLApi:
         self._http.headers["X-ClearML-Worker"] = self.worker
         self._http.headers["X-ClearML-Client"] = "tracelet"
         self._token = connection.token
+        self._is_closed = False
 
     def call(self, endpoint: str, body: Mapping[str, Any], version: str = VERSION) -> dict[str, Any]:
         """`tasks.create`, say.
@@ -98,14 +97,14 @@ class ClearMLApi:
         Returns:
             Its URL.
         """
-        form = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
         host = self.connection.files_host
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
-            self._request(f"{host}/", lambda: _Form(key, file), form)
+            self._request(f"{host}/", lambda: Form(key, file), {"Content-Type": CONTENT_TYPE})
         return f"{host}/{key}"
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, from any thread. A request that is under way may end; none comes after it."""
+        self._is_closed = True
         self._http.close()
 
     def _add_lines(self, lines: Sequence[str]) -> None:
@@ -138,6 +137,8 @@ class ClearMLApi:
         self._token = answer.json()["data"]["token"]
 
     def _send(self, url: str, **arguments: Any) -> Any:
+        if self._is_closed:  # By now another process may deliver, and may have ended the task.
+            raise RetryableError("the delivery to ClearML was stopped")
         try:
             return self._http.post(url, timeout=_TIMEOUT_S, **arguments)
         except self._unusable as error:
@@ -168,30 +169,3 @@ def _bearer(token: str) -> Callable[[Any], Any]:
         return request
 
     return authorize
-
-
-@final
-class _Form:
-    """A form of one file of any size, as `requests` reads it. Its field has the file's key: the server wants it so."""
-
-    def __init__(self, key: str, file: BinaryIO) -> None:
-        mime_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
-        head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{key}"; filename="{key}"\r\n'
-        self._pending = f"{head}Content-Type: {mime_type}\r\n\r\n".encode("ascii")
-        self._file: BinaryIO | None = file
-        self._tail = f"\r\n--{_BOUNDARY}--\r\n".encode("ascii")
-        self._size_bytes = len(self._pending) + file.seek(0, os.SEEK_END) + len(self._tail)
-        file.seek(0)
-
-    def __len__(self) -> int:
-        return self._size_bytes
-
-    def read(self, count: int = -1) -> bytes:
-        """The next bytes, `count` at most; none at the end."""
-        if not self._pending and self._file is not None:
-            self._pending = self._file.read(count)
-            if not self._pending:
-                self._file, self._pending = None, self._tail
-        piece = self._pending if count < 0 else self._pending[:count]
-        self._pending = self._pending[len(piece) :]
-        return piece

@@ -1,4 +1,4 @@
-"""The output models of a task on a ClearML server, over its REST API. Every call on the backend's thread.
+"""The output models of a task on a ClearML server, over its REST API. For one thread.
 
 ClearML's own `OutputModel` needs its `Task`, and uploads on threads of its own; what it sends is sent here.
 

@@ -1,4 +1,4 @@
-"""A task on a ClearML server, over its REST API. Every call on the backend's thread.
+"""A task on a ClearML server, over its REST API. For one thread; `beside` gives one for another.
 
 Guarantee: one task a run. Its id is kept in `RemoteState`, and its user property `tracelet:run` finds it where a kill
 came between the two. No background thread, no exit hook, nothing of the user's own `Task` is touched.
@@ -6,8 +6,8 @@ came between the two. No background thread, no exit hook, nothing of the user's 
 
 from __future__ import annotations
 
+import copy
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
@@ -18,11 +18,11 @@ from tracelet.backends._clearml.artifacts import Artifact, Model
 from tracelet.backends._clearml.models import OutputModels
 from tracelet.backends._clearml.names import PROPERTIES
 from tracelet.backends._clearml.settings import ClearMLSettings, Connection
+from tracelet.backends._clearml.storage import upload
 from tracelet.backends._clearml.task import RUN_PROPERTY, ClearMLTask
 from tracelet.core.changes import StoredPoint
 from tracelet.delivery.state import RemoteState
-from tracelet.errors import PermanentError, RetryableError
-from tracelet.utils.imports import require
+from tracelet.errors import PermanentError
 
 TASK_ID: Final = "task_id"
 _NO_SUCH_TASK: Final = {10, 101, 130}  # ClearML's numbers within HTTP 400.
@@ -122,23 +122,11 @@ class OnlineTask(ClearMLTask):
         self._while_running(lambda: models.add(artifact, model, lambda: self.store_weights(artifact)))
 
     def store(self, key: str, source: Path | bytes) -> str:
-        """On ClearML's files server, or where `output_uri` says, by ClearML's own `StorageManager`."""
+        """On ClearML's files server, or where `output_uri` says."""
         destination = self._api.connection.output_uri
         if destination == self._api.connection.files_host:
             return self._api.upload(key, source)
-        manager = require("clearml", "The ClearML backend").StorageManager
-        with tempfile.TemporaryDirectory(dir=self.facts.state_dir) as folder:
-            if isinstance(source, bytes):
-                written = Path(folder, "content")
-                written.write_bytes(source)
-                source = written
-            try:
-                url = manager.upload_file(str(source), f"{destination}/{key}", wait_for_upload=True)
-            except Exception as error:
-                raise RetryableError(f"{destination} does not take the file {source}: {error}") from error
-        if not url:  # It says why in ClearML's log.
-            raise RetryableError(f"{destination} does not take the file {source}")
-        return str(url)
+        return upload(destination, key, source, self.facts.state_dir)
 
     def points(self, title: str, series: str) -> list[StoredPoint] | None:
         """By pages, each iteration once; None of a server before API 2.22."""
@@ -158,6 +146,12 @@ class OnlineTask(ClearMLTask):
             if len(points) == known:  # Nothing new: the last page may be given again and again.
                 return sorted(points.values())
             query["scroll_id"] = page.get("scroll_id")
+
+    def beside(self) -> OnlineTask:
+        """With connections of its own."""
+        other = copy.copy(self)
+        other._api = ClearMLApi(self._api.connection)  # noqa: SLF001 - of its own class
+        return other
 
     def close(self) -> None:
         """The task goes on running, for somebody else or for later."""

@@ -1,7 +1,8 @@
 """What the backend needs of a task, be it on a server or in an offline session; and the parts that both share.
 
-Every call comes on the backend's thread, `open` before the others. Guarantee: whatever is given twice is there once,
-but for console lines.
+Every call comes on the backend's thread, `open` before the others; artifacts and models come to the task that `beside`
+gives, on the thread of the backend's artifacts. Guarantee: whatever is given twice is there once, but for console
+lines.
 """
 
 from __future__ import annotations
@@ -94,6 +95,10 @@ class ClearMLTask(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of everything; the task stays as it is."""
+
+    def beside(self) -> ClearMLTask:
+        """The same task for another thread, which adds artifacts and models while this one does all else."""
+        return self
 
     def properties(self) -> dict[str, dict[str, str]]:
         """The user properties of a new task."""

@@ -1,0 +1,124 @@
+"""An artifact that is large, or whose upload hangs, holds back no metric. For MLflow see `test_artifact_kills`."""
+
+from __future__ import annotations
+
+import os
+import random
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.backends.clearml_service import ClearMLService, session_events
+from tests.outages.support import variables, wait_for
+from tracelet import Experiment
+from tracelet.backends.clearml_backend import ClearMLBackend
+from tracelet.core.plugins import BackendPlugin
+from tracelet.core.records import STATUS_NAME, MetricData, MetricType
+from tracelet.core.sync import sync_run
+from tracelet.errors import RetryableError
+from tracelet.settings import TraceletSettings
+
+FILE_BYTES = 3 << 20
+STEPS = 100
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "weights.bin"
+    path.write_bytes(random.randbytes(FILE_BYTES))
+    return path
+
+
+def facts_in(folder: Path, name: str) -> dict[str, Any]:
+    state_dir = folder / "run1" / "delivery" / name
+    state_dir.mkdir(parents=True, exist_ok=True)
+    names = {"run_name": "digits", "run_id": "run1", "run_uuid": uuid.uuid4().hex, "run_project": "vision"}
+    return {**names, "run_created_s": 0.0, "run_dir": folder / "run1", "state_dir": state_dir}
+
+
+def started(backend: BackendPlugin, facts: dict[str, Any], **settings: Any) -> BackendPlugin:
+    backend.initialize({**facts, **settings})
+    backend.start()
+    return backend
+
+
+def loss(step: int) -> MetricData:
+    return MetricData("loss", 1 / (step + 1), MetricType.SCALAR, step, 1.0)
+
+
+def artifact(path: Path) -> MetricData:
+    return MetricData(path.name, str(path), MetricType.ARTIFACT, None, 1.0, None, {"type": "dataset", "version": "v0"})
+
+
+# -- ClearML -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clearml() -> Iterator[ClearMLService]:
+    with ClearMLService() as service:
+        yield service
+
+
+def artifacts_of(task: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = task.get("execution", {}).get("artifacts", [])
+    return found
+
+
+def test_clearml_has_the_metrics_while_an_upload_hangs_and_what_is_left_comes_with_the_next_delivery(
+    clearml: ClearMLService, weights: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = {f"clearml__{name}": value for name, value in clearml.settings.items()}
+    for name, value in variables({"stop_timeout_s": 0, **settings}).items():
+        monkeypatch.setenv(name, value)
+    clearml.uploads_pass.clear()
+    with Experiment("digits", backend=ClearMLBackend(), collectors=[]) as experiment:
+        experiment.log_artifact(weights, type="dataset")
+        wait_for(lambda: clearml.held)
+        for step in range(STEPS):
+            experiment.log_metric("loss", 1 / (step + 1), step)
+        wait_for(lambda: len(clearml.stored("training_stats_scalar")) == STEPS)
+    assert ("in_progress", []) == (clearml.only_task()["status"], artifacts_of(clearml.only_task()))
+    clearml.uploads_pass.set()
+    sync_run(experiment.run_dir, ["clearml"], TraceletSettings.load())
+    task = clearml.only_task()
+    (stored,) = artifacts_of(task)
+    assert ("completed", weights.read_bytes()) == (task["status"], clearml.files[stored["uri"]])
+
+
+def test_an_upload_to_clearml_that_outlasts_the_delivery_changes_nothing_any_more(
+    clearml: ClearMLService, weights: Path, tmp_path: Path
+):
+    clearml.uploads_pass.clear()
+    backend = started(ClearMLBackend(), facts_in(tmp_path, "clearml"), **clearml.settings)
+    with ThreadPoolExecutor(1) as lane:
+        upload = lane.submit(backend.handle_artifact, artifact(weights))
+        wait_for(lambda: clearml.held)
+        backend.stop()
+        clearml.only_task()["status"] = "completed"  # By another process, which has sent it again.
+        clearml.uploads_pass.set()
+        with pytest.raises(RetryableError, match="was stopped"):
+            upload.result()
+    assert ("completed", []) == (clearml.only_task()["status"], artifacts_of(clearml.only_task()))
+
+
+def test_a_session_of_clearml_has_the_metrics_while_a_file_is_read(tmp_path: Path):
+    """A pipe is a file that takes as long to read as one likes."""
+    os.mkfifo(tmp_path / "slow")
+    facts = facts_in(tmp_path, "clearml")
+    backend = started(ClearMLBackend(), facts, mode="offline")
+    session = Path(facts["state_dir"], f"offline-{facts['run_uuid']}")
+    with ThreadPoolExecutor(1) as lane:
+        reading = lane.submit(backend.handle_artifact, artifact(tmp_path / "slow"))
+        backend.handle_batch([loss(step) for step in range(STEPS)])
+        assert (STEPS, False) == (len(session_events(session)), reading.done())
+        backend.handle_batch([MetricData(STATUS_NAME, "finished", MetricType.CUSTOM)])
+        backend.stop()
+        before = (session / "task.json").read_bytes()
+        (tmp_path / "slow").write_bytes(b"content")
+        with pytest.raises(RetryableError, match="was stopped"):
+            reading.result()
+    assert before == (session / "task.json").read_bytes()
