@@ -31,7 +31,7 @@ class Session:
 
     def saved(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {**self.recording.identity, "models": dict(self._models.kept)}
+        return self.recording.identity
 
     def begin(
         self, args: TrainingArguments, state: TrainerState, saved: Mapping[str, Any] | None, *, all_together: bool
@@ -41,11 +41,7 @@ class Session:
         Raises:
             TraceletError: What `Experiment.start()` raises.
         """
-        before = self.recording.run_id
         self.recording.begin(args, state, saved, all_together=all_together)
-        if self.recording.run_id != before:
-            kept = saved["models"] if saved is not None else {}
-            self._models = self._models.of_another_run(self.recording.latest, args, state, kept)
         return self.recording.has_begun
 
     def describe(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:

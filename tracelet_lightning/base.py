@@ -204,8 +204,6 @@ class LoggerBase(Place, MediaHelpers):
         self.recording.resume(saved)
         if self._latest.run_id != before:
             self._known.clear()
-            with reported("the checkpoints that the run has kept"):
-                self._checkpoints = self._checkpoints.of_another_run(self._latest.run_dir)
 
     def set_apart(self, stage: str) -> None:
         """Have a word stand before the names of metrics and media from now on; an empty one ends that."""

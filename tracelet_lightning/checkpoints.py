@@ -60,13 +60,6 @@ class Checkpoints:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_callbacks": {}}  # A weak proxy can't be pickled.
 
-    def of_another_run(self, run_dir: Path) -> Checkpoints:
-        """The same for another run, which has kept some already."""
-        other = Checkpoints(self._log_model)
-        if self._log_model is not False:
-            other._models = KeptModels.of_run(run_dir)
-        return other
-
     def saved(self, experiment: Experiment, callback: Any) -> None:
         """A checkpoint has been saved.
 
@@ -75,6 +68,7 @@ class Checkpoints:
             callback: The `ModelCheckpoint` that has, or a weak proxy of it.
         """
         if self._log_model is not False:
+            self._follow(experiment)
             self._callbacks[callback.state_key] = callback
             self._saved[callback.state_key][_newest(callback)] = getattr(callback, "_last_global_step_saved", 0)
         if self._log_model in ("all", "best", "last"):
@@ -83,6 +77,8 @@ class Checkpoints:
 
     def stage_ended(self, experiment: Experiment) -> None:
         """Keep what there is to keep, and let go of what Lightning has deleted."""
+        if self._callbacks:
+            self._follow(experiment)
         for key, callback in list(self._callbacks.items()):
             try:
                 self._keep_new(experiment, callback)
@@ -93,6 +89,11 @@ class Checkpoints:
     def let_go(self, experiment: Experiment) -> None:
         """Delete the run's copies of what Lightning has deleted, where every backend has got them."""
         self._models.let_go(experiment)
+
+    def _follow(self, experiment: Experiment) -> None:
+        if self._models.follow(experiment):  # What was saved before is another run's.
+            self._saved.clear()
+            self._callbacks.clear()
 
     def _keep_new(self, experiment: Experiment, callback: Any) -> None:
         steps = self._saved[callback.state_key]

@@ -36,32 +36,43 @@ class _Kept:
     source: Mapping[str, Any]
 
     @classmethod
-    def of(cls, artifact: Artifact) -> _Kept:
+    def of(cls, artifact: Artifact, source: Mapping[str, Any]) -> _Kept:
         """What there is to know of it."""
-        return cls(f"{artifact.name}:{artifact.version}", artifact.path, artifact.metadata[_SOURCE])
+        return cls(f"{artifact.name}:{artifact.version}", artifact.path, source)
 
 
 @final
 class KeptModels:
-    """See the module docstring."""
+    """See the module docstring. `follow` comes first."""
 
     def __init__(self) -> None:
-        """Make one that keeps nothing yet."""
+        """Make one that knows of no run yet."""
+        self._run_dir: Path | None = None
         self._kept: dict[str, _Kept] = {}  # By the artifact's name.
         self._dropped: dict[Path, JournalMark] = {}  # Files that are to go, once all backends are past the mark.
 
-    @classmethod
-    def of_run(cls, run_dir: Path) -> KeptModels:
-        """Those that a run has kept so far and not let go.
+    def follow(self, experiment: Experiment) -> bool:
+        """Take up what the experiment's run has kept so far, in whatever process.
+
+        Returns:
+            Whether it is another run than before.
 
         Raises:
-            CorruptJournalError: The run can't be read.
+            CorruptJournalError: The run can't be read. Then nothing is known of it, and it is not read again.
         """
-        models = cls()
-        for artifact in Run(run_dir).artifacts():
-            if _SOURCE in artifact.metadata and artifact.is_kept:
-                models._kept[artifact.name] = _Kept.of(artifact)
-        return models
+        if experiment.run_dir == self._run_dir:
+            return False
+        self._run_dir, self._kept, self._dropped = experiment.run_dir, {}, {}
+        run = Run(self._run_dir)
+        pruned = {text for _, text in run.texts(PRUNED)}
+        for artifact in run.artifacts():
+            if artifact.path is not None and artifact.is_kept and _SOURCE in artifact.metadata:
+                kept = _Kept.of(artifact, artifact.metadata[_SOURCE])
+                if kept.version in pruned:
+                    self._dropped[artifact.path] = JournalMark.now(self._run_dir)
+                else:
+                    self._kept[artifact.name] = kept
+        return True
 
     @property
     def sources(self) -> dict[str, Path]:
@@ -77,10 +88,11 @@ class KeptModels:
         metadata: Mapping[str, Any],
     ) -> None:  # fmt: skip
         """Keep a file or directory as the next version of an artifact."""
-        facts = {**metadata, _SOURCE: _identity(source)}
+        identity = _identity(source)  # The journal may have hidden a part of the path.
+        facts = {**metadata, _SOURCE: identity}
         artifact = experiment.log_artifact(source, name, "model", aliases=aliases, metadata=facts, iteration=step)
         self.drop(experiment, [name] if name in self._kept else [])
-        self._kept[name] = _Kept.of(artifact)
+        self._kept[name] = _Kept.of(artifact, identity)
 
     def drop(self, experiment: Experiment, names: Iterable[str]) -> None:
         """Have artifacts go, as soon as every backend has got them."""
@@ -92,6 +104,8 @@ class KeptModels:
 
     def let_go(self, experiment: Experiment) -> None:
         """Drop what the framework has deleted, and delete what was dropped and every backend has got."""
+        if experiment.run_dir != self._run_dir:
+            return
         self.drop(experiment, {name for name, source in self.sources.items() if not os.path.exists(source)})
         backends = experiment.status()["backends"] if self._dropped else ()
         for path, mark in list(self._dropped.items()):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from transformers import BertForSequenceClassification, modelcard
 
 import tracelet
 from tests.adapters.hf.helpers import Fail, classifier, reviews, trainer
-from tracelet import MetricData, MetricType
+from tracelet import Artifact, MetricType
 from tracelet.testing import MemoryBackend
 from tracelet_hf import TraceletCallback
 
@@ -26,13 +25,13 @@ EVERY_2 = {"save_strategy": "steps", "save_steps": 2}
 EVALUATED = {**EVERY_2, "eval_strategy": "steps", "eval_steps": 2, "learning_rate": 0.01}
 
 
-def artifacts(callback: TraceletCallback) -> dict[str, MetricData]:
-    records = tracelet.load_run(callback.run_id).records(MetricType.ARTIFACT)
-    return {record.name: record for record in records}
+def artifacts(callback: TraceletCallback) -> dict[str, Artifact]:
+    """The latest version of each."""
+    return {artifact.name: artifact for artifact in tracelet.load_run(callback.run_id).artifacts()}
 
 
 def there(callback: TraceletCallback) -> list[str]:
-    return [name for name, record in artifacts(callback).items() if os.path.exists(record.value)]
+    return [name for name, artifact in artifacts(callback).items() if artifact.is_kept]
 
 
 def checkpoints() -> list[str]:
@@ -51,14 +50,12 @@ def test_each_checkpoint_is_linked_and_not_copied(monkeypatch: pytest.MonkeyPatc
     trainer(callback, **EVERY_2).train()
     kept = artifacts(callback)
     assert [f"model/checkpoint-{step}" for step in (2, 4, 6, 8)] == list(kept)
-    for name, record in kept.items():
+    for name, artifact in kept.items():
         for file in Path("out", name.removeprefix("model/")).iterdir():  # Equal files are kept once.
-            assert file.name != "model.safetensors" or file.samefile(Path(record.value, file.name))
-            assert file.read_bytes() == Path(record.value, file.name).read_bytes()
-    assert (4, 0.5, "model") == (
-        kept["model/checkpoint-4"].iteration,
-        *(kept["model/checkpoint-4"].metadata[key] for key in ("epoch", "type")),
-    )
+            assert file.name != "model.safetensors" or file.samefile(artifact.path / file.name)
+            assert file.read_bytes() == (artifact.path / file.name).read_bytes()
+    one = kept["model/checkpoint-4"]
+    assert (4, 0.5, "model") == (one.step, one.metadata["epoch"], one.type)
 
 
 @pytest.mark.parametrize("backend", [None, MemoryBackend()])
@@ -73,7 +70,7 @@ def test_the_run_lets_go_of_checkpoints_that_the_trainer_has_deleted(backend: An
     assert ["model/checkpoint-6", "model/checkpoint-8"] == there(callback)
     assert 4 == len(artifacts(callback))
     run = tracelet.load_run(callback.run_id)
-    assert ["model/checkpoint-2", "model/checkpoint-4"] == [text for _, text in run.texts("model/pruned")]
+    assert ["model/checkpoint-2:v0", "model/checkpoint-4:v0"] == [text for _, text in run.texts("model/pruned")]
 
 
 def test_a_checkpoint_that_a_backend_has_not_got_stays():
@@ -88,15 +85,24 @@ def test_a_checkpoint_that_a_backend_has_not_got_stays():
     assert ["model/checkpoint-8"] == there(callback)
 
 
-def test_a_training_that_resumes_lets_go_of_the_earlier_ones_too():
-    first = TraceletCallback(log_model="checkpoint")
+@pytest.mark.parametrize("run_id", [None, "mine"])  # The checkpoint's, or one that the user has chosen.
+def test_a_training_that_resumes_lets_go_of_the_earlier_ones_too(run_id: str | None):
+    backend = MemoryBackend()
+    backend.fail(ConnectionError)
+    first = TraceletCallback(log_model="checkpoint", run_id=run_id, backend=backend)
     with pytest.raises(RuntimeError):
-        trainer(first, Fail(5, RuntimeError()), **EVERY_2, save_total_limit=2).train()
+        trainer(first, Fail(5, RuntimeError()), **EVERY_2, save_total_limit=1).train()
     assert ["model/checkpoint-2", "model/checkpoint-4"] == there(first)
-    first.stop("failed")
-    second = TraceletCallback(log_model="checkpoint")
-    trainer(second, **EVERY_2, save_total_limit=2).train(resume_from_checkpoint=True)
-    assert ["model/checkpoint-6", "model/checkpoint-8"] == there(second)
+    backend.recover()  # The run that is stopped now sends what it has, and lets go of nothing any more.
+    first.experiment.stop("failed")
+    assert ["model/checkpoint-2", "model/checkpoint-4"] == there(first)
+    second = TraceletCallback(log_model="checkpoint", run_id=run_id)
+    trainer(second, **EVERY_2, save_total_limit=1).train(resume_from_checkpoint=True)
+    second.stop()
+    assert first.run_id == second.run_id
+    assert ["model/checkpoint-8"] == there(second)
+    pruned = [text for _, text in tracelet.load_run(second.run_id).texts("model/pruned")]
+    assert [f"model/checkpoint-{step}:v0" for step in (2, 4, 6)] == pruned
 
 
 def test_a_second_training_keeps_its_own_checkpoints():
@@ -106,7 +112,7 @@ def test_a_second_training_keeps_its_own_checkpoints():
     made.train()
     (name,) = there(callback)
     assert ["model/checkpoint-8"] == [name]
-    kept = Path(artifacts(callback)[name].value, "model.safetensors")
+    kept = artifacts(callback)[name].path / "model.safetensors"
     assert kept.read_bytes() == Path("out/checkpoint-8/model.safetensors").read_bytes()
 
 
@@ -119,18 +125,18 @@ def test_only_the_best_checkpoint_is_kept(save_total_limit: int | None):
     (name,) = there(callback)
     assert f"model/{Path(made.state.best_model_checkpoint).name}" == name
     assert {"metric": "loss", "value": made.state.best_metric} == artifacts(callback)[name].metadata["best"]
-    assert ["best"] == artifacts(callback)[name].metadata["aliases"]
+    assert ("best", "latest") == artifacts(callback)[name].aliases
 
 
 def test_the_final_model_is_kept_as_it_is_saved():
     callback = TraceletCallback(log_model="end")
     made = trainer(callback)
     made.train()
-    (record,) = artifacts(callback).values()
-    loaded = BertForSequenceClassification.from_pretrained(record.value)
+    (artifact,) = artifacts(callback).values()
+    loaded = BertForSequenceClassification.from_pretrained(artifact.path)
     assert loaded.classifier.weight.equal(made.model.classifier.weight)
-    assert Path(record.value, "tokenizer.json").is_file()
-    assert ("model/final", 8, ["final"]) == (record.name, record.iteration, record.metadata["aliases"])
+    assert (artifact.path / "tokenizer.json").is_file()
+    assert ("model/final", 8, ("final", "latest")) == (artifact.name, artifact.step, artifact.aliases)
     assert [] == [path.name for path in tracelet.load_run(callback.run_id).path.glob("model-*")]
 
 
@@ -138,10 +144,11 @@ def test_the_final_model_is_the_best_one_where_the_trainer_loads_it():
     callback = TraceletCallback(log_model="end")
     made = trainer(callback, eval_dataset=reviews(8, 1), load_best_model_at_end=True, **EVALUATED)
     made.train()
-    (record,) = artifacts(callback).values()
+    (artifact,) = artifacts(callback).values()
     best = load_file(Path(made.state.best_model_checkpoint, "model.safetensors"))
-    assert best["classifier.weight"].equal(load_file(Path(record.value, "model.safetensors"))["classifier.weight"])
-    assert ["final", "best"] == record.metadata["aliases"]
+    assert best["classifier.weight"].equal(load_file(artifact.path / "model.safetensors")["classifier.weight"])
+    assert ("best", "final", "latest") == artifact.aliases
+    assert {"metric": "loss", "value": made.state.best_metric} == artifact.metadata["best"]
 
 
 def test_a_model_that_is_no_pretrained_one_is_kept_as_well():
@@ -159,8 +166,8 @@ def test_a_model_that_is_no_pretrained_one_is_kept_as_well():
     made = trainer(callback, model=Linear(), train_dataset=data, compute_metrics=None)
     made.data_collator = torch.utils.data.default_collate
     made.train()
-    (record,) = artifacts(callback).values()
-    assert load_file(Path(record.value, "model.safetensors"))["layer.weight"].equal(made.model.layer.weight.data)
+    (artifact,) = artifacts(callback).values()
+    assert load_file(artifact.path / "model.safetensors")["layer.weight"].equal(made.model.layer.weight.data)
     run = tracelet.load_run(callback.run_id)
     assert run.series("train/loss").values.tolist() == pytest.approx(run.series("train/true_loss").values.tolist())
 
