@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -83,6 +84,24 @@ def test_records_come_by_type_and_name(ask):
     images = ask("records", run="everything", type="image", name="samples")
     assert (images["total"], images["records"][0]["step"]) == (10, 270)
     assert "there is no type" in ask("records", code=400, run="everything", type="nonsense", name="x")["error"]
+
+
+def test_records_of_superseded_steps_come_on_request(tmp_path):
+    with experiment(tmp_path, "rewound", run_id="rewound") as run:
+        for step in (1, 2, 3):
+            run.log_text("notes", f"first {step}", step)
+        run.rewind(1)
+        run.log_text("notes", "again 2", 2)
+    client = TestClient(make_app(tmp_path, TOKEN), base_url="http://127.0.0.1:6070")
+    client.get(f"/?token={TOKEN}")
+
+    def ask(what: str, **query: str) -> Any:
+        return client.get(f"/api/{what}", params={"run": "rewound"} | query).json()
+
+    assert [{"type": "text", "name": "notes", "count": 2, "superseded": 2}] == ask("run")["records"]
+    live = ask("records", type="text", name="notes")
+    assert (2, ["again 2", "first 1"]) == (live["total"], [record["value"] for record in live["records"]])
+    assert 4 == ask("records", type="text", name="notes", all="1")["total"]
 
 
 def test_the_console_is_read_from_its_end(ask):

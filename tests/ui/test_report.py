@@ -52,6 +52,16 @@ def test_every_chart_of_several_runs_is_drawn_and_can_be_made_logarithmic(runs, 
     assert [] == browser.complaints()
 
 
+def test_a_picture_that_is_superseded_is_not_in_the_page(tmp_path):
+    with experiment(tmp_path, "rewound", run_id="rewound") as run:
+        run.log_image("sample", np.zeros((1, 1), np.uint8), 2)
+        run.log_image("sample", np.zeros((1, 1), np.uint8), 4)
+        run.rewind(3)
+    page = report([load_run("rewound", tmp_path)], Wish("Rewound"))
+    assert "step 2" in page
+    assert "step 4" not in page
+
+
 def test_a_run_with_everything_shows_it_and_a_hostile_one_runs_nothing(runs, browser, tmp_path):
     found = [load_run(name, runs) for name in ("everything", "hostile")]
     see(browser, report(found, Wish(HOSTILE)), tmp_path / "report.html")

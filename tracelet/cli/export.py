@@ -72,8 +72,6 @@ def export(
     chosen = _format(form, output, json=json)
     if ranks and chosen is Format.JSON:
         raise typer.BadParameter("it goes with csv and parquet", param_hint="--ranks")
-    if all_attempts and chosen is Format.JSON:
-        raise typer.BadParameter("it goes with csv and parquet", param_hint="--all-attempts")
     parts = functools.partial(_parts, ranks=ranks, attempts=all_attempts)
     columns = [*_COLUMNS, *(["rank"] if ranks else []), *(["attempt"] if all_attempts else [])]
     found = open_run(run, dir, project)
@@ -84,7 +82,8 @@ def export(
         _write_parquet(parts(found, names), columns, output)
     else:
         csv_writer = functools.partial(_write_csv, parts(found, names), columns)
-        _write_text(output, csv_writer if chosen is Format.CSV else functools.partial(_write_json, found, names))
+        json_writer = functools.partial(_write_json, found, names, attempts=all_attempts)
+        _write_text(output, csv_writer if chosen is Format.CSV else json_writer)
     if output is not None and sys.stderr.isatty():
         typer.echo(f"{plural(len(names), 'metric')} in {clean(output)}", err=True)
 
@@ -153,25 +152,32 @@ def cell(name: str) -> str:
 # -- JSON --------------------------------------------------------------------------------------------------------------
 
 
-def _write_json(run: Run, names: Sequence[str], file: TextIO) -> None:
+def _write_json(run: Run, names: Sequence[str], file: TextIO, *, attempts: bool) -> None:
     head = {**summary(run), "step_metrics": run.step_metrics}
     file.write(json_text(head, indent=None)[:-1])
     file.write(',\n"records": [')
-    for index, record in enumerate(run.records(*_RECORD_TYPES)):
+    for index, record in enumerate(run.records(*_RECORD_TYPES, live=not attempts)):
         file.write((",\n" if index else "\n") + json_text(_record_facts(record, run.path), indent=None))
     file.write('],\n"series": {')
     system = set(run.names(MetricType.SYSTEM))
     for index, name in enumerate(names):
         file.write(f"{',' if index else ''}\n{json_text(name)}: {{")
-        series = run.live(name)
         file.write(f'"type": "{"system" if name in system else "scalar"}"')
-        for label, column in (("steps", series.steps), ("values", series.values), ("times_s", series.times_s)):
-            file.write(f', "{label}": [')
-            for index_of_chunk, (numbers,) in enumerate(_chunks(column)):
-                file.write((", " if index_of_chunk else "") + json_text(numbers, indent=None)[1:-1])
-            file.write("]")
+        parts = list(_parts(run, [name], ranks=False, attempts=attempts))
+        for label in ("steps", "values", "times_s"):
+            chunks = (numbers for series, _ in parts for (numbers,) in _chunks(getattr(series, label)))
+            _write_column(label, chunks, file)
+        if attempts:
+            _write_column("attempts", (further * len(series) for series, further in parts), file)
         file.write("}")
     file.write("}}\n")
+
+
+def _write_column(label: str, chunks: Iterable[list[Any]], file: TextIO) -> None:
+    file.write(f', "{label}": [')
+    for index, numbers in enumerate(chunks):
+        file.write((", " if index else "") + json_text(numbers, indent=None)[1:-1])
+    file.write("]")
 
 
 def _record_facts(record: MetricData, root: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tracelet.cli._delivery import delivery_facts
-from tracelet.cli._options import DirOption, JsonOption, ProjectOption, RunArgument, open_run
+from tracelet.cli._options import AllAttemptsOption, DirOption, JsonOption, ProjectOption, RunArgument, open_run
 from tracelet.cli._render import (
     Column,
     ago,
@@ -92,6 +92,7 @@ class SeriesSummary:
 def show(
     run: RunArgument = "latest",
     everything: Annotated[bool, typer.Option("--all", help="Do not cut long lists.")] = False,
+    all_attempts: AllAttemptsOption = False,
     dir: DirOption = None,
     project: ProjectOption = None,
     json: JsonOption = False,
@@ -99,7 +100,7 @@ def show(
     """Show one run: status, parameters, metrics, files, delivery."""
     found = open_run(run, dir, project)
     if json:
-        print_json(_facts(found))
+        print_json(_facts(found, live=not all_attempts))
         return
     console = stdout()
     limit = None if everything else _SHOWN
@@ -107,25 +108,25 @@ def show(
     own, surroundings = _divided(found.params, _ENVIRONMENT)
     _print_params(console, "Parameters", found, own, limit)
     _print_params(console, "Environment", found, surroundings, limit)
-    _print_series(console, "Metrics", found, found.names(MetricType.SCALAR), limit)
-    _print_series(console, "System", found, found.names(MetricType.SYSTEM), limit)
+    for title, kind in (("Metrics", MetricType.SCALAR), ("System", MetricType.SYSTEM)):
+        _print_series(console, title, found, found.names(kind), limit, live=not all_attempts)
     if found.has_ranks:
         print_ranks(console, found)
-    _print_texts(console, found, limit)
+    _print_texts(console, found, limit, live=not all_attempts)
     _print_console(console, found, None if everything else _CONSOLE_LINES)
-    _print_files(console, found, limit)
+    _print_files(console, found, limit, live=not all_attempts)
     _print_delivery(console, found)
     _print_damage(console, found)
 
 
-def _facts(run: Run) -> dict[str, Any]:
+def _facts(run: Run, *, live: bool) -> dict[str, Any]:
     series = {
-        kind.value: {name: asdict(SeriesSummary.of(run.live(name))) for name in run.names(kind)}
+        kind.value: {name: asdict(SeriesSummary.of(_series(run, name, live=live))) for name in run.names(kind)}
         for kind in (MetricType.SCALAR, MetricType.SYSTEM)
     }
-    text_records = [record_facts(record) for record in run.records(MetricType.TEXT)]
-    files = [record_facts(record) for record in run.records(*FILE_TYPES)]
-    others = [record_facts(record) for record in run.records(*_OTHER_TYPES)]
+    text_records = [record_facts(record) for record in run.records(MetricType.TEXT, live=live)]
+    files = [record_facts(record) for record in run.records(*FILE_TYPES, live=live)]
+    others = [record_facts(record) for record in run.records(*_OTHER_TYPES, live=live)]
     return {
         **summary(run),
         "description": run.description,
@@ -141,6 +142,10 @@ def _facts(run: Run) -> dict[str, Any]:
         "lost": run.lost,
         "damage": asdict(run.damage),
     }
+
+
+def _series(run: Run, name: str, *, live: bool) -> Series:
+    return run.live(name) if live else run.series(name)
 
 
 def record_facts(record: MetricData) -> dict[str, Any]:
@@ -217,14 +222,14 @@ def _print_params(console: Console, title: str, run: Run, names: list[str], limi
     _print_rest(console, len(names), limit)
 
 
-def _print_series(console: Console, title: str, run: Run, names: list[str], limit: int | None) -> None:
+def _print_series(console: Console, title: str, run: Run, names: list[str], limit: int | None, *, live: bool) -> None:
     if not names:
         return
     print_title(console, title)
     shown = sorted(names, key=natural)[:limit]
     summaries, trends = [], []
     for name in shown:  # One at a time: a series may be large.
-        series = run.live(name)
+        series = _series(run, name, live=live)
         summaries.append(SeriesSummary.of(series))
         trends.append(sparkline(series.values, _SPARK_WIDTH))
     flaws = [f" {count} not finite" if (count := summary.not_finite) else "" for summary in summaries]
@@ -246,8 +251,8 @@ def _print_series(console: Console, title: str, run: Run, names: list[str], limi
     _print_rest(console, len(names), limit)
 
 
-def _print_texts(console: Console, run: Run, limit: int | None) -> None:
-    records = [record for record in run.records(MetricType.TEXT) if not record.name.startswith(_CONSOLE)]
+def _print_texts(console: Console, run: Run, limit: int | None, *, live: bool) -> None:
+    records = [record for record in run.records(MetricType.TEXT, live=live) if not record.name.startswith(_CONSOLE)]
     if not records:
         return
     print_title(console, "Texts")
@@ -274,8 +279,8 @@ def _at_step(record: MetricData) -> str:
     return record.name if record.iteration is None else f"{record.name} @{record.iteration}"
 
 
-def _print_files(console: Console, run: Run, limit: int | None) -> None:
-    records = run.records(*FILE_TYPES, *_OTHER_TYPES)
+def _print_files(console: Console, run: Run, limit: int | None, *, live: bool) -> None:
+    records = run.records(*FILE_TYPES, *_OTHER_TYPES, live=live)
     if not records:
         return
     print_title(console, "Files and data")

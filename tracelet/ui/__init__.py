@@ -17,9 +17,10 @@ the text `NaN`, `Infinity` or `-Infinity`. `run` is a run id, or its uuid where 
 | `/api/pulse` | `run`* | status and a version: changed, so ask again |
 | `/api/compare` | `run`* | parameters and metrics side by side |
 | `/api/console` | `run`, `name`, `before` | the last lines printed, or those before a line |
-| `/api/records` | `run`, `type`, `name`, `offset` | media, tables, texts, histograms of one name |
+| `/api/records` | `run`, `type`, `name`, `offset`, `all` | media, tables, texts, histograms of one name |
 | `/api/csv` | as `/api/series` | the points as a CSV file, at full resolution |
 | `/file` | `run`, `path`, `show` | a file of the run, as an attachment |
 
-`*`: may be repeated. `show` lets a browser draw raster images, sound and films, and shows texts as plain text.
+`*`: may be repeated. `all=1` gives superseded steps, too. `show` lets a browser draw raster images, sound and films,
+and shows texts as plain text.
 """

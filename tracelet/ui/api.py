@@ -119,9 +119,8 @@ class Api:
         kind = kinds.get(_text(query, "type"))
         if kind is None:
             raise UsageError(f"there is no type {query['type'][:50]!r}; there are {', '.join(kinds)}")
-        return details.records_page(
-            self._run(query), kind, _text(query, "name"), _number(query, "offset", 0, 0, 1 << 30)
-        )
+        offset, superseded = _number(query, "offset", 0, 0, 1 << 30), query.get("all") == "1"
+        return details.records_page(self._run(query), kind, _text(query, "name"), offset, superseded=superseded)
 
     def file(self, query: QueryParams) -> Response:
         """A file."""

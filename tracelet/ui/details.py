@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -35,10 +36,7 @@ _CONSOLE_LINES: Final = 1000
 
 def run_facts(run: Run) -> dict[str, Any]:
     """Everything but points, console and the contents of records."""
-    names: dict[tuple[str, str], int] = {}
-    for record in run.records(*_SHOWN_TYPES):
-        if not record.name.startswith(CONSOLE):
-            names[record.type.value, record.name] = names.get((record.type.value, record.name), 0) + 1
+    recorded, live = _counts(run.records(*_SHOWN_TYPES)), _counts(run.records(*_SHOWN_TYPES, live=True))
     alerts = [{"step": r.iteration, "value": r.value} for r in run.records(MetricType.CUSTOM) if r.name == ALERT_NAME]
     return {
         **summary(run),
@@ -48,13 +46,20 @@ def run_facts(run: Run) -> dict[str, Any]:
         "git_commit": run.git_commit,
         "last_step": run.last_step,
         "latest": {name: value for name, (_, value) in run.latest().items()},
-        "records": [{"type": kind, "name": name, "count": count} for (kind, name), count in names.items()],
+        "records": [
+            {"type": kind.value, "name": name, "count": live[kind, name], "superseded": count - live[kind, name]}
+            for (kind, name), count in recorded.items()
+        ],
         "consoles": sorted({r.name for r in run.records(MetricType.TEXT) if r.name.startswith(CONSOLE)}),
         "alerts": alerts[:_PAGE],
         "attempts": _attempts(run),
         "delivery": _deliveries(run),
         "artifacts": _artifacts(run),
     }
+
+
+def _counts(records: Sequence[MetricData]) -> Counter[tuple[MetricType, str]]:
+    return Counter((record.type, record.name) for record in records if not record.name.startswith(CONSOLE))
 
 
 def _attempts(run: Run) -> list[dict[str, Any]]:
@@ -108,9 +113,9 @@ def relative(run: Run, path: str | Path) -> str:
     return os.path.relpath(path, os.path.abspath(run.path))
 
 
-def records_page(run: Run, kind: MetricType, name: str, offset: int) -> dict[str, Any]:
+def records_page(run: Run, kind: MetricType, name: str, offset: int, *, superseded: bool) -> dict[str, Any]:
     """The records of one type and name, the last ones first, a page at a time."""
-    records = [record for record in run.records(kind) if record.name == name][::-1]
+    records = [record for record in run.records(kind, live=not superseded) if record.name == name][::-1]
     shown = [
         {"step": r.iteration, "time_s": r.timestamp, "value": _shown(run, r)} for r in records[offset : offset + _PAGE]
     ]

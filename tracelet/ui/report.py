@@ -181,7 +181,7 @@ def _pictures(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     """The last picture of each name, as a part of the page; an SVG runs no script in an `img`."""
     found = 0
     for run in runs:
-        last = {record.name: record for record in run.records(MetricType.IMAGE, MetricType.FIGURE)}
+        last = {record.name: record for record in run.records(MetricType.IMAGE, MetricType.FIGURE, live=True)}
         for name, record in sorted(last.items()):
             path = Path(str(record.value))
             kind = _PICTURES.get(path.suffix.lower())

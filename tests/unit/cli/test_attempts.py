@@ -20,6 +20,8 @@ def resumed() -> None:
             state = experiment.resume_state(3)
             for step in range(first, last + 1):
                 experiment.log_metric("loss", 0.5 if first == 1 and step > 3 else value, step)
+                experiment.log_text("notes", f"attempt {first}, step {step}", step)
+            experiment.log_table("odd", iteration=last, columns=["of"], rows=[[first]])
             experiment.stop("failed" if first == 1 else "finished")
 
 
@@ -31,6 +33,19 @@ def test_show_tells_the_attempts_and_the_live_line(tracelet: Any, read_json: Any
     last = next(r for r in reversed(run.records(MetricType.CUSTOM)) if r.name == STATUS_NAME)
     assert run.duration_s > (last.metadata or {})["duration_s"]  # It counts both attempts.
     assert "attempts 2: failed, finished (from step 4)" in tracelet("show", "r").stdout
+
+
+def test_show_has_texts_and_tables_of_the_live_line_and_the_rest_on_request(tracelet: Any, read_json: Any):
+    live = [*(f"attempt 1, step {step}" for step in (1, 2, 3)), *(f"attempt 4, step {step}" for step in (4, 5, 6))]
+    told = read_json("show", "r")
+    assert live == [text["value"] for text in told["texts"]]
+    assert [6] == [table["step"] for table in told["others"]]
+    everything = read_json("show", "r", "--all-attempts")
+    assert (8, 8, 2) == (everything["metrics"]["loss"]["count"], len(everything["texts"]), len(everything["others"]))
+    assert "attempt 1, step 5" not in tracelet("show", "r").stdout
+    shown = tracelet("show", "r", "--all-attempts").stdout
+    assert "attempt 1, step 5" in shown
+    assert "2 tables, last step 6" in shown
 
 
 def test_compare_counts_what_holds(read_json: Any):
@@ -55,7 +70,12 @@ def test_export_writes_what_holds_and_all_with_the_attempt_on_request(tracelet: 
     superseded = ["4,0.5,1", "5,0.5,1"]
     first, second = ([f"{row},1" for row in rows()[:3]], [f"{row},2" for row in rows()[3:]])
     assert [*first, *superseded, *second] == rows("--all-attempts")
-    assert [1, 2, 3, 4, 5, 6] == read_json("export", "r")["series"]["loss"]["steps"]
+    told, everything = read_json("export", "r"), read_json("export", "r", "--all-attempts")
+    assert [1, 2, 3, 4, 5, 6] == told["series"]["loss"]["steps"]
+    assert {"attempts"} == everything["series"]["loss"].keys() - told["series"]["loss"].keys()
+    assert [1] * 5 + [2] * 3 == everything["series"]["loss"]["attempts"]
+    assert [1, 2, 3, 4, 5, 4, 5, 6] == everything["series"]["loss"]["steps"]
+    assert (7, 10) == (len(told["records"]), len(everything["records"]))
 
 
 def test_parquet_has_a_column_for_the_attempt(tracelet: Any):

@@ -1,26 +1,38 @@
 // Images, figures, sound, films, tables, texts, and histograms over time.
 
 import { fileAddress, get } from "./api.js";
-import { card, color, empty, h } from "./dom.js";
+import { card, color, empty, h, replace } from "./dom.js";
 import { moment, number } from "./format.js";
+import { query, update } from "./state.js";
 
 const KINDS = ["image", "figure", "histogram", "table", "text", "audio", "video"];
 
 export async function mediaTab(body, run, signal) {
   const shown = run.records.filter(({ type }) => KINDS.includes(type)).sort((a, b) => KINDS.indexOf(a.type) - KINDS.indexOf(b.type));
   if (!shown.length) return void body.append(empty("No media", "Log an image, a table, a text, or a histogram:", 'run.log_image("samples", array, step)'));
-  const cards = await Promise.all(shown.map(async ({ type, name }) => {
-    const place = h("div");
-    await addPage(place, run, type, name, 0, signal);
-    return card(name, h("span", { class: "soft" }, type), place);
-  }));
-  body.append(...cards);
+  const place = h("div");
+  let wanted;
+  const show = async (all) => {
+    wanted = all;
+    const chosen = shown.filter(({ count }) => all || count > 0);
+    const cards = await Promise.all(chosen.map(async ({ type, name }) => {
+      const part = h("div");
+      await addPage(part, run, type, name, 0, all, signal);
+      return card(name, h("span", { class: "soft" }, type), part);
+    }));
+    if (wanted === all) replace(place, ...cards);
+  };
+  const all = query().get("all") === "1";
+  if (shown.some(({ superseded }) => superseded > 0))
+    body.append(h("div", { class: "bar" }, h("label", { title: "Also what was logged at steps that a resumed run has computed again" }, h("input", { type: "checkbox", checked: all, onchange: ({ target }) => (update({ all: target.checked && "1" }), show(target.checked)) }), "superseded")));
+  body.append(place);
+  await show(all);
 }
 
-async function addPage(place, run, type, name, offset, signal) {
-  const { records, total } = await get("records", { run: run.key, type, name, offset }, signal);
+async function addPage(place, run, type, name, offset, all, signal) {
+  const { records, total } = await get("records", { run: run.key, type, name, offset, all: all && "1" }, signal);
   const rest = offset + records.length;
-  const more = rest < total && h("button", { type: "button", onclick: () => (more.remove(), addPage(place, run, type, name, rest, signal)) }, `Show more: ${total - rest}`);
+  const more = rest < total && h("button", { type: "button", onclick: () => (more.remove(), addPage(place, run, type, name, rest, all, signal)) }, `Show more: ${total - rest}`);
   if (type === "histogram") place.append(histograms(records));
   else if (type === "table") place.append(...records.map((record) => table(record)));
   else if (type === "text") place.append(...records.map((record) => h("div", { class: "body" }, caption(record), h("pre", { class: "console", tabindex: 0 }, record.value))));
