@@ -37,6 +37,7 @@ class Benchmark(enum.StrEnum):
     HOSTING = "hosting"
     COLLECTORS = "collectors"
     UI = "ui"
+    BROWSER = "ui_browser"
 
 
 app = typer.Typer(add_completion=False)

@@ -42,7 +42,7 @@ def serving(directory: Path) -> Iterator[str]:
 class Browser:
     """Chromium, with what the tests do again and again."""
 
-    def __init__(self, address: str, downloads: Path) -> None:
+    def __init__(self, address: str, downloads: Path, token: str = TOKEN) -> None:
         options = webdriver.ChromeOptions()
         options.binary_location = "/usr/bin/chromium"
         for flag in [*_FLAGS.split(), f"--user-data-dir={downloads / 'profile'}"]:
@@ -53,7 +53,7 @@ class Browser:
         self.driver.set_page_load_timeout(60)
         self.address = address
         self.size(1400, 900)
-        self.open(f"/?token={TOKEN}")
+        self.open(f"/?token={token}")
 
     def size(self, width: int, height: int) -> None:
         """Of the window, in pixels."""

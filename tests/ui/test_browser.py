@@ -112,6 +112,54 @@ def test_a_zoom_loads_all_points_in_every_chart_and_is_in_the_address(browser):
     browser.wait(lambda: len(curves(browser, "train/loss")[0]["x"]) == 400)
 
 
+def test_a_double_click_zooms_out_in_every_chart(browser):
+    browser.open(f"/charts?{STUDY}&match=^train&zoom=100,150")
+    assert len(curves(browser, "train/lr")[0]["x"]) == 53
+    plot = browser.all("[data-metric='train/loss'] .nsewdrag")[0]
+    ActionChains(browser.driver).move_to_element(plot).double_click().perform()
+    browser.wait(lambda: [len(curves(browser, f"train/{name}")[0]["x"]) for name in ("loss", "lr")] == [400, 400])
+    assert "zoom=" not in browser.driver.current_url
+    low, high = browser.run("return document.querySelector(`[data-metric='train/lr'] .plot`)._fullLayout.xaxis.range")
+    assert low <= 0 < 399 <= high
+
+
+def test_charts_take_turns_so_that_the_page_answers_in_between(browser):
+    browser.open("/")
+    script = """
+        const done = arguments[0], order = [];
+        import("/static/js/turns.js").then(({ inTurn }) => {
+          const busy = (name) => () => {
+            order.push(name);
+            const end_ms = performance.now() + 10;
+            while (performance.now() < end_ms);
+            requestAnimationFrame(() => order.push("frame"));
+          };
+          for (const name of ["a", "b", "a", "c"]) inTurn(name, busy(name));
+          inTurn("last", () => done(order));
+        });
+    """
+    assert browser.driver.execute_async_script(script) == ["b", "frame", "a", "frame", "c", "frame"]
+
+
+def test_charts_out_of_sight_wait_and_have_the_width_of_the_page_when_they_are_seen(browser, runs):
+    with experiment(runs, "many", run_id="many", project="many") as run:
+        run.log_metrics({f"layer/{index}": float(index) for index in range(40)}, 0)
+    browser.size(1400, 500)
+    browser.open("/run?run=many&tab=charts")
+    drawn = "return [...document.querySelectorAll('.chart .plot')].map(plot => Boolean(plot._fullLayout))"
+    assert (browser.run(drawn)[0], browser.run(drawn)[-1], len(browser.run(drawn))) == (True, False, 40)
+    last = "[...document.querySelectorAll('.chart .plot')].at(-1)"
+    browser.run(f"{last}.scrollIntoView()")
+    browser.wait(lambda: browser.run(drawn)[-1])
+    browser.run("scrollTo(0, 0)")
+    browser.size(700, 500)
+    fits = "(plot => plot._fullLayout.width === plot.clientWidth)"
+    browser.wait(lambda: browser.run(f"return {fits}(document.querySelector('.chart .plot'))"))
+    assert not browser.run(f"return {fits}({last})")
+    browser.run(f"{last}.scrollIntoView()")
+    browser.wait(lambda: browser.run(f"return {fits}({last})"))
+
+
 def test_smoothing_and_axes_come_from_the_address_and_from_the_keys(browser):
     browser.open(f"/charts?{STUDY}&smooth=0.9&x=relative&log=y")
     layout = "return document.querySelector(`[data-metric='train/loss'] .plot`).layout"

@@ -1,10 +1,11 @@
 // One chart: a metric over runs. Loads when it is seen, loads again what is zoomed into, and tells the others where the
-// pointer is.
+// pointer is. Only charts that are seen are loaded, drawn and fitted, each in its turn; the others when they will be.
 
 import { get } from "./api.js";
 import { color, h } from "./dom.js";
 import { plotly } from "./plotly.js";
 import { link } from "./state.js";
+import { inTurn } from "./turns.js";
 
 export const COLORS = ["#4c6ef5", "#e8590c", "#2f9e44", "#c2255c", "#1098ad", "#9c36b5", "#b08900", "#868e96", "#74b816", "#d6336c"];
 export const colorOf = (index) => COLORS[index % COLORS.length];
@@ -34,12 +35,30 @@ export class Chart {
     );
     this.observer = new IntersectionObserver((entries) => {
       this.isSeen = entries.at(-1).isIntersecting;
-      if (this.isSeen && this.isStale) this.load();
+      if (!this.isSeen) this.drop();
+      else if (this.isStale) this.load();
+      else this.fit();
     }, { rootMargin: "200px" });
     this.observer.observe(this.element);
     this.isStale = true;
-    this.sizes = new ResizeObserver(() => this.drawn && this.plot.offsetParent && window.Plotly.Plots.resize(this.plot));
+    this.sizes = new ResizeObserver(() => this.fit());
     this.sizes.observe(this.plot);
+  }
+
+  /** Let it have the width that it has on the page. */
+  fit() {
+    inTurn(`fit ${this.name}`, () => {
+      const isWrong = this.drawn && this.isSeen && this.plot.offsetParent && this.plot.clientWidth !== this.plot._fullLayout.width;
+      if (isWrong) window.Plotly.relayout(this.plot, { autosize: true });
+    });
+  }
+
+  /** It has left the screen before it was there: let the others come first. */
+  drop() {
+    if (!this.isLoading) return;
+    this.request.abort();
+    this.isLoading = false;
+    this.isStale = true;
   }
 
   csvAddress() {
@@ -57,6 +76,7 @@ export class Chart {
     this.isStale = false;
     this.request?.abort();
     this.request = new AbortController();
+    this.isLoading = true;
     const { signal } = this.request;
     const { x, zoom, smooth, all, groups } = this.view;
     const [from, to] = zoom || [];
@@ -64,11 +84,15 @@ export class Chart {
     const common = { name: this.name, x, from, to, all: all ? "1" : null };
     try {
       const [Plotly, traces] = await Promise.all([plotly(), groups ? this.bands(common, signal) : this.curves({ ...common, points, smooth }, signal)]);
-      if (signal.aborted) return;
-      await this.draw(Plotly, traces);
+      inTurn(`draw ${this.name}`, () => signal.aborted || this.draw(Plotly, traces).catch((error) => this.tell(error)));
     } catch (error) {
-      if (!signal.aborted) this.foot.textContent = error.message;
+      if (!signal.aborted) this.tell(error);
     }
+  }
+
+  tell(error) {
+    this.isLoading = false;
+    this.foot.textContent = error.message;
     this.plot.classList.remove("waiting");
   }
 
@@ -121,6 +145,7 @@ export class Chart {
   }
 
   async draw(Plotly, traces) {
+    this.isLoading = false;
     const soft = color("--soft"), line = color("--line"), { log, zoom, x } = this.view;
     const range = zoom && (x === "wall" ? this.places(zoom) : log.includes("x") ? zoom.map((end) => Math.log10(Math.max(end, 1e-9))) : zoom);
     const axis = { gridcolor: line, linecolor: line, zerolinecolor: line, tickfont: { size: 11 }, automargin: true };
@@ -157,12 +182,14 @@ export class Chart {
     });
     this.plot.on("plotly_hover", (event) => {
       if (!event.event) return; // Ours.
-      for (const other of this.view.charts)
-        if (other !== this && other.drawn && other.isSeen) Plotly.Fx.hover(other.plot, { xval: event.xvals?.[0] ?? event.points[0].x }, ["xy"]);
+      this.point(({ plot }) => Plotly.Fx.hover(plot, { xval: event.xvals?.[0] ?? event.points[0].x }, ["xy"]));
     });
-    this.plot.on("plotly_unhover", () => {
-      for (const other of this.view.charts) if (other !== this && other.drawn && other.isSeen) Plotly.Fx.unhover(other.plot);
-    });
+    this.plot.on("plotly_unhover", () => this.point(({ plot }) => Plotly.Fx.unhover(plot)));
+  }
+
+  /** Show in the other charts where the pointer is, or that it has left. */
+  point(show) {
+    for (const other of this.view.charts) if (other !== this) inTurn(`point ${other.name}`, () => other.drawn && other.isSeen && show(other));
   }
 
   number(end) {
@@ -185,6 +212,7 @@ export class Chart {
     this.observer.disconnect();
     this.sizes.disconnect();
     if (this.drawn) window.Plotly.purge(this.plot);
+    this.drawn = this.isSeen = false;
   }
 }
 

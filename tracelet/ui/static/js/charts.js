@@ -5,13 +5,15 @@ import { Chart, colorOf } from "./chart.js";
 import { empty, h, replace, select } from "./dom.js";
 import { parameter } from "./format.js";
 import { follow } from "./live.js";
+import { expectPlotly } from "./plotly.js";
 import { chip, HOW_TO_BEGIN, valueOf } from "./runs.js";
 import { link, query, update } from "./state.js";
 
 const NEWEST = 5;
-const FIRST_CHARTS = 60;
+const FIRST_CHARTS = 120;
 
 export async function chartsPage(place, signal) {
+  expectPlotly();
   let { rows } = await get("runs", { limit: 5000 }, signal);
   if (!rows.length) return void place.append(empty("No runs yet", "Record one, and come back:", HOW_TO_BEGIN));
   const keys = query().getAll("run");
@@ -83,7 +85,7 @@ export class ChartsView {
       } }, label);
       return button;
     };
-    const search = h("input", { type: "search", class: "grow", placeholder: "Show metrics that match, such as ^val/|loss  (/)", "aria-label": "Metrics that match a regular expression", value: query().get("match") });
+    const search = h("input", { type: "search", class: "grow", placeholder: "Search: ^val/|loss  (/)", "aria-label": "Metrics that match a regular expression", value: query().get("match") });
     search.addEventListener("input", () => (update({ match: search.value }), this.drawGrid()));
     const weight = h("output", null, this.smooth || "off");
     const slider = h("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: this.smooth, "aria-label": "Smoothing", oninput: () => {

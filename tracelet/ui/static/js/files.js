@@ -58,7 +58,7 @@ export function filesTab(body, run) {
   body.append(h("div", { class: "card scroll" }, h("table", null, h("thead", null, h("tr", null, heads.map((text) => h("th", { scope: "col" }, text)))), h("tbody", null, made.map((one) => h("tr", null,
     h("td", { class: "name" }, `${one.name}:${one.version} `, one.aliases.map((alias) => h("span", { class: "tag" }, alias))), h("td", null, one.type), h("td", { class: "number" }, one.step ?? "–"),
     h("td", { class: "number" }, size(one)), h("td", null, moment(one.time_s)), h("td", null, one.used_by.map((id) => [h("a", { href: link("/run", { run: id }) }, id), " "])),
-    h("td", { class: "wrap" }, one.reference ? (/^https?:/.test(one.reference) ? h("a", { href: one.reference, rel: "noreferrer" }, one.reference) : one.reference) : one.files.map((file) => h("div", null, h("a", { href: fileAddress(run.key, file.path), download: true }, file.name), " ", h("span", { class: "soft" }, bytes(file.bytes)))),
+    h("td", { class: "wrap files" }, one.reference ? (/^https?:/.test(one.reference) ? h("a", { href: one.reference, rel: "noreferrer" }, one.reference) : one.reference) : one.files.map((file) => h("div", null, h("a", { href: fileAddress(run.key, file.path), download: true }, file.name), " ", h("span", { class: "soft" }, bytes(file.bytes)))),
       one.changed.length > 0 && h("div", { class: "soft" }, `changed since: ${one.changed.join(", ")}`)),
     h("td", { class: "mono", title: one.digest }, (one.digest || "–").replace("sha256:", "").slice(0, 12))))))));
 }

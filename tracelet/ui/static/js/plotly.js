@@ -1,6 +1,9 @@
-// Loads Plotly once, when the first chart is seen. The style sheets that it makes get the page's nonce.
+// Loads Plotly once, for the first page with charts. The style sheets that it makes get the page's nonce.
 
 let loading = null;
+
+/** Begin to load it, while the server reads; the chart that needs it tells if that fails. */
+export const expectPlotly = () => void plotly().catch(() => {});
 
 export function plotly() {
   loading ??= new Promise((done, failed) => {

@@ -7,6 +7,7 @@ import { ago, duration, moment, number } from "./format.js";
 import { codeTab, consoleTab, filesTab } from "./files.js";
 import { mediaTab } from "./media.js";
 import { overviewTab } from "./overview.js";
+import { expectPlotly } from "./plotly.js";
 import { chip, HOW_TO_BEGIN } from "./runs.js";
 import { link, query } from "./state.js";
 
@@ -15,6 +16,7 @@ const MEDIA = ["image", "figure", "audio", "video", "table", "histogram", "text"
 export async function runPage(place, signal) {
   const key = query().get("run");
   if (!key) return void place.append(empty("Which run?", "Choose one in the table of runs, or record one:", HOW_TO_BEGIN));
+  if (["charts", "system"].includes(query().get("tab"))) expectPlotly();
   const run = await get("run", { run: key }, signal);
   document.title = `${run.name} – Tracelet`;
   const row = { key: run.key, id: run.id, name: run.name, status: run.status, params: run.params, tags: run.tags, metrics: run.latest };
