@@ -67,7 +67,7 @@ OPTIONAL = {
     **dict.fromkeys(["jax", "flax", "optax"], "tracelet.frameworks._jax"),
     **dict.fromkeys(["starlette", "uvicorn", "plotly", "tsdownsample"], "tracelet.ui"),
     **dict.fromkeys(["mlflow", "wandb", "clearml", "neptune", "docker", "git", "psutil", "peft", "safetensors"]),
-    **dict.fromkeys(["pynvml", "matplotlib", "pandas", "PIL", "pyarrow"]),
+    **dict.fromkeys(["aim", "aimrocks", "pynvml", "matplotlib", "pandas", "PIL", "pyarrow"]),
 }
 
 

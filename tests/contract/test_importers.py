@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.importers.conftest import (  # noqa: F401  fixtures
+    aim_folder,
     clearml_folder,
     mlflow_folder,
     neptune_folder,
@@ -16,6 +17,7 @@ from tests.importers.conftest import (  # noqa: F401  fixtures
     wandb_folder,
 )
 from tracelet.core.importer import ImporterPlugin
+from tracelet.importers.aim_importer import AimImporter
 from tracelet.importers.clearml_importer import ClearMLImporter
 from tracelet.importers.csv_importer import CsvImporter
 from tracelet.importers.mlflow_importer import MLflowImporter
@@ -32,6 +34,14 @@ class OurContract(ImporterContract):
     @pytest.fixture
     def importer(self) -> ImporterPlugin:
         return self.subject()
+
+
+class TestAim(OurContract):
+    subject = AimImporter
+
+    @pytest.fixture
+    def source(self, aim_folder: Path) -> str:  # noqa: F811
+        return str(aim_folder / "written")
 
 
 class TestClearML(OurContract):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +30,11 @@ def bring(tmp_path: Path) -> Import:
     return bring
 
 
-def _written(code: str) -> Any:
+def _written(code: str, package: str | None = None) -> Any:
     @pytest.fixture(scope="session")
     def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        if package is not None and importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} has no build for this Python")
         if code not in _written_already:
             _written_already[code] = sources.write(code, tmp_path_factory.mktemp("source"))
         return _written_already[code]
@@ -48,6 +51,7 @@ wandb_folder = _written(sources.WANDB)
 mlflow_folder = _written(sources.MLFLOW)
 neptune_folder = _written(sources.NEPTUNE)
 clearml_folder = _written(sources.CLEARML)
+aim_folder = _written(sources.AIM, "aim")
 
 
 @pytest.fixture(scope="session")

@@ -115,6 +115,68 @@ trackio.log({"x": 1})
 trackio.finish()
 """
 
+AIM = """
+import io, json, os, shutil, sqlite3, wave
+import numpy as np, plotly.graph_objects as go
+from aim import Audio, Distribution, Figure, Image, Run, Text
+from aim.ext.resource.log import LogLine
+from aim.sdk.index_manager import RepoIndexManager
+from aim.sdk.objects.artifact import Artifact
+from aim.storage.context import Context
+sound = io.BytesIO()
+with wave.open(sound, "wb") as file:
+    file.setnchannels(1), file.setsampwidth(2), file.setframerate(8000), file.writeframes(bytes(200))
+quiet = dict(repo=".", system_tracking_interval=None, log_system_params=False)
+run = Run(experiment="p", **quiet)
+run.name, run.description = "n", "about"
+run.add_tag("t1")
+run["hparams"] = {"lr": 0.1, "m": {"d": 3}, "l": [1, 2]}
+run["__system_params"] = {"arguments": ["train.py"], "packages": {"numpy": "2"}, "env_variables": {"HOME": "/root"}}
+for step, value in enumerate(LOSSES):
+    run.track(value, name="loss", step=step, epoch=0, context={"subset": "train"})
+for step in range(1000):
+    run.track(step / 2, name="loss", step=10 * step, context={"subset": "val", "fold": 1})
+    if step == 400:
+        shutil.copytree(".aim", "early/.aim")
+run.track(1, name="count", step=0.5)
+run.track(7.0, name="fold/1/loss", context={"subset": "val"})
+run.track(3.5, name="__system__cpu")
+run.track(80, name="__system__gpu", context={"gpu": 0})
+run.track(Text("hello"), name="note", step=3, context={"subset": "train"})
+run.track(Image(np.zeros((4, 4, 3), "uint8"), caption="black"), name="picture", step=3)
+run.track([Image(np.zeros((4, 4), "uint8")), Image(np.ones((4, 4), "uint8"))], name="pictures", step=3)
+run.track(Distribution(hist=np.array([2, 3, 4]), bin_range=(0.0, 3.0)), name="weights", step=3)
+run.track(Audio(sound.getvalue(), format="wav"), name="tone", step=3)
+run.track(Figure(go.Figure(go.Scatter(y=[1, 2]))), name="figure", step=3)
+run.track(LogLine("printed"), name="logs", step=0)
+run.log_info("hi", who="there")
+open("f.txt", "w").write("hello")
+run.set_artifacts_uri(f"file://{os.getcwd()}/kept")
+run.log_artifact("f.txt")
+run.meta_run_tree["artifacts", "far"] = Artifact("far", uri="s3://bucket")  # Without an upload.
+# As Aim before 3.11 wrote numbers, by their steps.
+old = Context({}).idx, "old"
+run.meta_run_tree[("traces", *old)] = {"dtype": "float", "last_step": 1}
+rows = run.series_run_trees[1].subtree(old)
+for step in (0, 1):
+    rows["val", step], rows["time", step] = 0.5 + step, 1700000000.0 + step
+with sqlite3.connect(".aim/run_metadata.sqlite") as database:  # Its page does this by its server.
+    database.execute("INSERT INTO note (content, run_id) VALUES ('look', 1)")
+run_id = run.hash
+run.close()
+del run
+killed = Run(**quiet)
+killed.archived = True
+killed.track(1.0, name="x")
+shutil.copytree(".aim", "written/.aim")  # Aim puts it in order when it reads it.
+RepoIndexManager(killed.repo).index(run_id)
+seen = Run(run_id, repo=".", read_only=True)
+metrics = [[one.name, one.context.to_dict(), *one.data.items_list()] for one in seen.metrics()]
+told = {"id": run_id, "times_s": [seen.creation_time, seen.end_time], "metrics": metrics}
+json.dump(told, open("told.json", "w"))
+os._exit(0)
+"""
+
 
 def write(code: str, folder: Path) -> Path:
     """Run a program of a library's in a process of its own, with `folder` as home."""

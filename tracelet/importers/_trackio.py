@@ -18,6 +18,7 @@ from typing import Any, Final, final
 from tracelet.core.importer import Item, Omitted
 from tracelet.core.records import TAG_PREFIX, MetricData, MetricType
 from tracelet.errors import UsageError
+from tracelet.importers.databases import connect
 from tracelet.importers.files import inside
 from tracelet.importers.rows import Rows
 from tracelet.utils.media import histogram
@@ -38,22 +39,6 @@ JOIN artifact_versions ON artifact_versions.id = artifact_version_id
 JOIN artifacts ON artifacts.id = artifact_id
 WHERE run_artifact_links.{column} = ? ORDER BY run_artifact_links.id
 """
-
-
-def is_database(path: Path) -> bool:
-    """Whether a file begins as those of SQLite do."""
-    with open(path, "rb") as file:
-        return file.read(16) == b"SQLite format 3\0"
-
-
-def connect(database: Path) -> sqlite3.Connection:
-    """Open a database to read it only.
-
-    While someone has it open, or was killed, there is a write-ahead log beside it, which has to be heeded. Where there
-    is none, SQLite would make one, and leave it.
-    """
-    mode = "mode=ro" if os.path.exists(f"{database}-wal") else "immutable=1"
-    return sqlite3.connect(f"{database.absolute().as_uri()}?{mode}", uri=True)
 
 
 def run_facts(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:

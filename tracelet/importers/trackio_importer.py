@@ -12,7 +12,8 @@ from typing import final
 from tracelet.core.importer import ImporterPlugin, SourceRun
 from tracelet.core.plugins import PluginMetadata, PluginType
 from tracelet.errors import UsageError
-from tracelet.importers._trackio import TrackioRun, connect, is_database, run_facts, time_of
+from tracelet.importers._trackio import TrackioRun, run_facts, time_of
+from tracelet.importers.databases import connect, is_database
 from tracelet.importers.files import files_below, given_path
 
 

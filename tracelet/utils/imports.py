@@ -22,6 +22,7 @@ from tracelet.errors import MissingDependencyError, PluginContractError
 _EXTRAS = {
     "PIL": "media",
     "accelerate": "hf",
+    "aimrocks": "aim",
     "clearml": "clearml",
     "docker": "docker",
     "flax": "flax",
