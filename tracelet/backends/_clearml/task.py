@@ -112,8 +112,9 @@ class ClearMLTask(ABC):
             _require(source.is_file(), source)
             if source.name.endswith(".plotly.json"):
                 return {**event, "type": "plot", "plot_str": source.read_text("utf-8")}
-        stem = f"{_slug(sample.name)}.{_digest(sample.name, source)}"
-        key = f"{self._folder}/metrics/{stem}/{event['iter']}_{event['timestamp']}{_slug(sample.suffix)}"
+        # Of samples of one iteration the server shows that with the last URL first: so it is the one that came last.
+        place = f"{event['iter']}_{event['timestamp']}.{_digest(sample.name, source)}{_slug(sample.suffix)}"
+        key = f"{self._folder}/metrics/{_slug(sample.name)}/{place}"
         return {**event, "key": key, "url": self.store(key, source)}
 
     def store_artifact(self, artifact: Artifact) -> dict[str, Any]:
