@@ -11,11 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from PIL import Image
+from typer.testing import CliRunner
 
+from tests.backends import wandb_files
 from tests.backends.mlflow_server import MlflowServer, mlflow_on_sqlite  # noqa: F401  fixtures
 from tests.backends.mlflow_support import QUIET, TIME_MS, TIME_S, Remote, database, file, make_remote, scalar  # noqa: F401
 from tracelet.backends.mlflow_backend import MLflowBackend
+from tracelet.cli import make_app
 from tracelet.core.changes import ChangeKind
 from tracelet.core.records import MetricData, MetricType
 from tracelet.delivery.retry import Verdict, judge
@@ -169,3 +173,44 @@ def test_file_that_is_gone_is_rejected(remote: Remote, tmp_path: Path):
     assert reason is not None
     assert (1, Verdict.REJECT) == (caught.value.delivered, judge(reason))
     assert "no longer in the run directory" in str(reason)
+
+
+def test_runs_of_a_server_are_imported_and_passed_straight_on(mlflow_on_sqlite, tmp_path, monkeypatch):
+    client = MlflowClient(mlflow_on_sqlite.uri)
+    for name, value in {"WANDB_MODE": "offline", "TRACELET_PLUGINS__MLFLOW__TRACKING_URI": client.tracking_uri}.items():
+        monkeypatch.setenv(name, value)
+    source = client.create_experiment("imported from")
+    for name, status in {"whole": "FINISHED", "broken": "FAILED"}.items():
+        run_id = client.create_run(source, run_name=name).info.run_id
+        client.log_param(run_id, "lr", 0.1)
+        client.log_metric(run_id, "loss", 1.5, timestamp=TIME_MS, step=0)
+        client.log_metric(run_id, "loss", 0.5, timestamp=TIME_MS + 1000, step=7)
+        client.log_text(run_id, f"of {name}", "d/f.txt")
+        client.set_terminated(run_id, status)
+    asked = ["mlflow", client.tracking_uri, "--experiment", "imported from", "--project", "passed on"]
+    done = CliRunner().invoke(make_app(), ["import", *asked, "--to", "mlflow,wandb", "--json"], catch_exceptions=False)
+    assert (done.exit_code, done.stderr) == (0, "")
+    facts = json.loads(done.stdout)
+    assert [(run["points"], run["omitted"]) for run in facts["runs"]] == [(2, [])] * 2
+    assert [(sent["backend"], sent["state"]) for sent in facts["deliveries"]] == [
+        ("mlflow", "complete"),
+        ("wandb", "complete"),
+    ] * 2
+    there = client.get_experiment_by_name("passed on")
+    found = {run.info.run_name: run for run in client.search_runs([there.experiment_id])}
+    assert {name: run.info.status for name, run in found.items()} == {"whole": "FINISHED", "broken": "FAILED"}
+    for name, run in found.items():
+        points = [(one.step, one.value, one.timestamp) for one in client.get_metric_history(run.info.run_id, "loss")]
+        assert points == [(0, 1.5, TIME_MS), (7, 0.5, TIME_MS + 1000)]
+        assert run.data.params == {"lr": "0.1"}
+        path = client.download_artifacts(run.info.run_id, "d/f.txt", str(tmp_path))
+        assert Path(path).read_text() == f"of {name}"
+    stored = [wandb_files.read([path]) for path in wandb_files.files_of(tmp_path)]
+    assert [wandb_files.points(one) for one in stored] == [
+        [("loss", 0, 1.5, pytest.approx(TIME_S)), ("loss", 7, 0.5, pytest.approx(TIME_S + 1))]
+    ] * 2
+    assert [(one.runs[-1].project, one.config["lr"], one.exits[0].exit_code) for one in stored] == [
+        ("passed on", "0.1", 0),
+        ("passed on", "0.1", 1),
+    ]
+    assert all(len(one.artifacts) == 1 for one in stored)

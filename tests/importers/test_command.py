@@ -48,6 +48,7 @@ def test_mistakes_are_told_with_what_to_do(tmp_path):
         ("csv", "t.csv", "-o", "stp=x"): "has no option 'stp'. It has: step, time, name, value, columns, separator",
         ("csv", "t.csv", "-o", "step"): "--option takes NAME=VALUE, not 'step'",
         ("mlflow", "nothing"): "is neither a folder of MLflow's file store",
+        ("mlflow", "http://127.0.0.1:9"): "does not answer as it should",
     }.items():
         done = tracelet(*arguments)
         assert done.exit_code == 1

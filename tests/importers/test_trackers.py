@@ -183,6 +183,10 @@ def test_files_of_neptunes_exporter(bring, tmp_path):
         row("sys/failed", "bool", bool_value=True),
         row("lr", "float", float_value=0.1),
         point(0, 1.0), point("1.5", float("nan")), point(2, 0.25), point(0, 9.0, run="R-2"),
+        row("h", "histogram_series", step=Decimal(0), timestamp=moment),
+        *(row("h", "histogram_series", step=Decimal(0), timestamp=moment, histogram_value=histogram | wrong)
+          for wrong in ({"edges": None}, {"edges": [0.0, 1.0]}, {"edges": [0.0, 2.0, 1.0]}, {"values": [1.0, None]})),
+        row("when", "datetime"),
         row("h", "histogram_series", step=Decimal(1), timestamp=moment, histogram_value=histogram),
         row("f", "file", file_value={"path": "../secret.txt"}),
     ]  # fmt: skip
@@ -200,7 +204,13 @@ def test_files_of_neptunes_exporter(bring, tmp_path):
     assert (run.params["lr"], "t1" in run.tags) == (0.1, True)
     (counts,) = run.records(MetricType.HISTOGRAM)
     assert (counts.value["edges"], counts.value["counts"]) == (histogram["edges"], histogram["values"])
-    assert left_out(first) == {"the fractions of 1 steps": 1, "the file '../secret.txt'": 1}
+    assert counts.iteration == 1
+    assert left_out(first) == {
+        "the fractions of 1 steps": 1,
+        "the file '../secret.txt'": 1,
+        "a value of 'h'": 5,
+        "a value of 'when'": 1,
+    }
     assert Run(second.path).series("loss").values.tolist() == [9.0]
 
 

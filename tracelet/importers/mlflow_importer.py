@@ -5,6 +5,7 @@ Called on the thread that imports. The client is made for the address alone: MLf
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,9 @@ from tracelet.importers.rows import Rows
 from tracelet.utils.imports import require
 
 _PAGE: Final = 1000
+_FEATURE: Final = "Importing from MLflow"
+_TIMEOUT_S: Final = 60.0  # Of the first question to a server, which may only just wake up.
+_BARS: Final = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
 
 
 @final
@@ -59,9 +63,11 @@ class MLflowImporter(ImporterPlugin):
     def _served(self, address: str, wanted: str | None) -> Iterator[SourceRun]:
         if address.startswith("sqlite:///") and not os.path.exists(address.removeprefix("sqlite:///")):
             raise UsageError(f"there is no database at {address!r}")  # MLflow would make one.
-        mlflow = require("mlflow", "Importing from MLflow")
+        mlflow = require("mlflow", _FEATURE)
         client = mlflow.MlflowClient(tracking_uri=address)
         try:
+            if address.startswith(("http://", "https://")):
+                _reach(address)
             for experiment in _pages(client.search_experiments):
                 if wanted in (None, experiment.name, experiment.experiment_id):
                     for run in _pages(client.search_runs, [experiment.experiment_id], order_by=["start_time"]):
@@ -103,12 +109,36 @@ class _ServedRun:
                 if entry.is_dir:
                     yield from self._artifacts(scratch, entry.path)
                     continue
-                path = self._client.download_artifacts(run_id, entry.path, os.fspath(scratch))
+                with _no_bars():
+                    path = self._client.download_artifacts(run_id, entry.path, os.fspath(scratch))
                 yield MetricData(entry.path, path, MetricType.ARTIFACT)
                 if Path(path).is_relative_to(scratch):
                     os.unlink(path)
         except Exception as error:  # noqa: BLE001 - the SDK of a storage may raise anything
             yield Omitted(f"the artifacts in {folder or 'the run'}", f"{type(error).__name__}: {error}")
+
+
+def _reach(address: str) -> None:
+    """Ask a server once: MLflow's client would try for minutes at an address where nobody is.
+
+    Raises:
+        MlflowException: It does not answer.
+    """
+    credentials = require("mlflow.utils.credentials", _FEATURE).get_default_host_creds(address)
+    request = require("mlflow.utils.rest_utils", _FEATURE).http_request
+    request(credentials, "/version", "GET", max_retries=0, timeout=_TIMEOUT_S, raise_on_status=False)
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """MLflow draws a bar for each file, unless its variable says no."""
+    told = os.environ.get(_BARS)
+    os.environ.setdefault(_BARS, "false")
+    try:
+        yield
+    finally:
+        if told is None:
+            del os.environ[_BARS]
 
 
 def _pages(search: Any, *arguments: Any, **more: Any) -> Iterator[Any]:

@@ -75,7 +75,12 @@ class _ExportedRun:
             if numbers := batch.filter(is_number):
                 yield from _series(numbers)
             for row in batch.filter(compute.invert(is_number)).to_pylist():
-                yield from self._row(row["attribute_path"], row["attribute_type"], row)
+                path = row["attribute_path"]
+                try:
+                    items = list(self._row(path, row["attribute_type"], row))
+                except (UsageError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+                    items = [Omitted(f"a value of {path!r}", "it is none, or not as Neptune writes it")]
+                yield from items
 
     def _batches(self, columns: list[str] | None = None, paths: Sequence[str] | None = None) -> Iterator[Any]:
         parquet = require("pyarrow.parquet", _FEATURE, "import")
@@ -104,9 +109,10 @@ class _ExportedRun:
             case "string_series":
                 yield MetricData(path, row["string_value"], MetricType.TEXT, step, time_s)
             case "histogram_series":
-                value = row["histogram_value"]
-                counted = histogram((value["values"], value["edges"]))
-                yield MetricData(path, counted, MetricType.HISTOGRAM, step, time_s)
+                counts, edges = (row["histogram_value"][part] for part in ("values", "edges"))
+                if len(edges) != len(counts) + 1:  # They would be taken for numbers to count.
+                    raise ValueError(f"{len(edges)} edges of {len(counts)} counts")
+                yield MetricData(path, histogram((counts, edges)), MetricType.HISTOGRAM, step, time_s)
             case "file" | "file_series":
                 relative = str((row["file_value"] or {}).get("path"))
                 found = None if self._files is None else inside(self._files, relative)
