@@ -17,12 +17,13 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
-from transformers import TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from tracelet.core.experiment import Backends, Experiment, Resume
 from tracelet.errors import TraceletError
-from tracelet_hf.events import Link, SafeCallback, safely, saved_in
+from tracelet.utils.guarding import Guarded, safely
+from tracelet_hf.events import Link, saved_in
 from tracelet_hf.models import LogModel
 from tracelet_hf.progress import Progress
 from tracelet_hf.recording import Recording
@@ -30,7 +31,7 @@ from tracelet_hf.session import Session
 
 
 @final
-class TraceletCallback(SafeCallback, ExportableState):
+class TraceletCallback(Guarded, TrainerCallback, ExportableState):
     """Records a training with Tracelet: `Trainer(callbacks=[TraceletCallback(project="reviews")])`.
 
     The run begins with the first training or evaluation, and takes in all later ones. It ends with `stop()` or with the
@@ -156,8 +157,7 @@ class TraceletCallback(SafeCallback, ExportableState):
     def _training_began(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         self._session.training_began(args, state, given.get("model"), given.get("optimizer"))
 
-    # The next three come each step, and do by hand what `safely` does: the training has pushed all code out of the
-    # processor's caches, and then each further call costs 5 µs.
+    # The next three do by hand what `safely` does: in a training's caches each further call costs 5 µs.
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Note what differs between the optimizer's groups."""
         if self._session.progress.watches_groups:

@@ -1,47 +1,13 @@
-"""What any callback of a trainer needs: events that never raise, and a way to find the callback that the user gave."""
+"""What a callback of a trainer needs besides its events: a way to find the callback that the user gave."""
 
 from __future__ import annotations
 
-import functools
-import logging
-from abc import ABC
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, final
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
-logger = logging.getLogger(__name__)
+from transformers import TrainerState, TrainingArguments
 
 _LINK: Final = "_tracelet_callbacks"
-
-
-class SafeCallback(TrainerCallback, ABC):
-    """A callback whose faults are logged, once for each event; see `safely`."""
-
-    def __init__(self) -> None:
-        """Make one that has reported nothing yet."""
-        self._reported: set[str] = set()
-
-    def report(self, what: str, error: Exception) -> None:
-        """Log a fault."""
-        if what not in self._reported:
-            self._reported.add(what)
-            logger.warning("%s: not recorded, the training goes on: %r", what, error, exc_info=error)
-
-
-def safely(event: Callable[..., None]) -> Callable[..., None]:
-    """The event, with its faults reported: the trainer would stop at an exception."""
-
-    @functools.wraps(event)
-    def safe(
-        self: SafeCallback, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
-    ) -> None:
-        try:
-            event(self, args, state, control, **given)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the training is worth more
-            self.report(event.__name__, error)
-
-    return safe
 
 
 @final

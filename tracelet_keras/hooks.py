@@ -21,9 +21,10 @@ from typing import Any, Final
 
 import keras  # type: ignore[import-untyped]  # Keras ships no types.
 
+from tracelet.utils.guarding import safely
 from tracelet_keras import facts
 from tracelet_keras.gradients import GradientNorms
-from tracelet_keras.guarding import GuardedCallback, guarded
+from tracelet_keras.guarding import GuardedCallback
 from tracelet_keras.progress import Progress
 from tracelet_keras.run import TrainingRun
 
@@ -80,7 +81,7 @@ class RecordingHooks(GuardedCallback):
         self._describe()
         self._begin_training()
 
-    @guarded
+    @safely
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Find out where the training stands: another callback may have restored it."""
         together = 1 if self._model is None else self._model.steps_per_execution
@@ -91,7 +92,7 @@ class RecordingHooks(GuardedCallback):
         self._is_training, self._trained, self._validated = True, {}, frozenset()
         self._schedules = facts.schedules(self._model) if self._is_detailed else {}
 
-    @guarded
+    @safely
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Record what the step before took: it ends where this one begins."""
         step, step_time_s = self._progress.begin_batch(batch)
@@ -100,7 +101,7 @@ class RecordingHooks(GuardedCallback):
             if self._norms is not None:
                 self._norms.take(step, self._model)
 
-    @guarded
+    @safely
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Record the metrics. On a thread of Keras's pool, where it has one."""
         logs = logs or {}
@@ -115,12 +116,12 @@ class RecordingHooks(GuardedCallback):
         finally:
             self._progress.leave_batch()
 
-    @guarded
+    @safely
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Record the metrics, what the epoch took, and the validation's metrics that it has not recorded itself."""
         self._end_epoch(logs or {}, {"epoch": float(epoch)})
 
-    @guarded
+    @safely
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Note the end of `fit`. A loop of one's own may have had no epochs: then it is recorded as one."""
         if self._progress.steps_of_epoch:
@@ -138,7 +139,7 @@ class RecordingHooks(GuardedCallback):
             self._begin_inference()
         self._began_s = time.perf_counter()
 
-    @guarded
+    @safely
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Record the metrics, at the step of the training."""
         logs = logs or {}
@@ -155,18 +156,18 @@ class RecordingHooks(GuardedCallback):
             self._begin_inference()
         self._began_s = time.perf_counter()
 
-    @guarded
+    @safely
     def on_predict_end(self, logs: Any = None) -> None:
         """Record what it took; predictions themselves are for `TraceletPredictions`."""
         self._record("predict/", {"time_s": time.perf_counter() - self._began_s}, self._progress.step)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    @guarded
+    @safely
     def _look_back(self) -> None:
         self._run.look_back(self._model)
 
-    @guarded
+    @safely
     def _describe(self) -> None:
         self._run.say(facts.setting())
         if self._log_model and self._model is not None and self._model.built:
@@ -175,7 +176,7 @@ class RecordingHooks(GuardedCallback):
             self._run.say(facts.optimization(self._model))
             self._run.say(facts.compilation(self._model))  # Last, since a loss of one's own may have no configuration.
 
-    @guarded
+    @safely
     def _begin_training(self) -> None:
         self._run.begin_training()
         params = self.params or {}
@@ -191,12 +192,12 @@ class RecordingHooks(GuardedCallback):
         self._describe()
         self._find_step()
 
-    @guarded
+    @safely
     def _find_step(self) -> None:
         if not self._progress.steps_of_epoch:
             self._progress.begin_epoch(facts.steps_taken(self._model))
 
-    @guarded
+    @safely
     def _end_training_part(self) -> None:
         """Once an epoch: before its validation, or at its end."""
         if not self._trained:

@@ -12,9 +12,10 @@ from typing import Any, final
 import numpy as np
 
 from tracelet.errors import UsageError
+from tracelet.utils.guarding import safely
 from tracelet_keras import facts
 from tracelet_keras.callback import TraceletCallback
-from tracelet_keras.guarding import GuardedCallback, guarded
+from tracelet_keras.guarding import GuardedCallback
 from tracelet_keras.recording import experiment_of
 
 
@@ -57,7 +58,7 @@ class TraceletPredictions(GuardedCallback):
         self._x, self._targets, self._images = x, _named(y), images
         self._every, self._class_names, self._callback = every, class_names, callback
 
-    @guarded
+    @safely
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Predict, and record."""
         experiment = experiment_of(self._callback)

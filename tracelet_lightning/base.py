@@ -25,9 +25,9 @@ from torch.nn.parameter import UninitializedParameter
 
 from tracelet.core.experiment import Backends, Experiment, Resume
 from tracelet.errors import UsageError
+from tracelet.utils.guarding import reported
 from tracelet.utils.values import as_mapping, as_text, flatten
 from tracelet_lightning.checkpoints import Checkpoints, LogModel
-from tracelet_lightning.faults import reported
 from tracelet_lightning.media import MediaHelpers
 from tracelet_lightning.place import Place
 from tracelet_lightning.recording import Recording

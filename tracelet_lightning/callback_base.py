@@ -7,7 +7,7 @@ it calls `on_after_setup`, and the user's loop calls `fabric.call("log_metrics",
 from __future__ import annotations
 
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from tracelet_lightning.progress import Progress
 from tracelet_lightning.training import TrainingHooks
 
 
-class CallbackBase(TrainingHooks):
+class CallbackBase(TrainingHooks, ABC):
     """Records with Tracelet what a Lightning logger does not get; alone, the whole training.
 
     Beside a `TraceletLogger` it records into the run of that one, and Lightning attaches it by itself. Without one it

@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from tracelet.core.experiment import Experiment
 from tracelet.errors import TraceletError, UsageError
+from tracelet.utils.guarding import Guarded, reported, safely
 from tracelet_lightning.base import LoggerBase
-from tracelet_lightning.faults import Guarded, reported, safely
 from tracelet_lightning.logged import LoggedMetrics
 from tracelet_lightning.progress import Progress
 
@@ -53,7 +53,6 @@ class StageHooks(Guarded):
         self._own = own
         self._progress = progress
         self._all_ranks = all_ranks
-        self._reported = set()
         self._clear()
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tracelet_lightning.faults import safely
+from tracelet.utils.guarding import safely
 from tracelet_lightning.stages import StageHooks, step_of
 
 

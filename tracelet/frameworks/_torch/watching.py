@@ -6,18 +6,18 @@ raises, waits for a device or changes anything of the training. A fault of ours 
 
 from __future__ import annotations
 
-import logging
 import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from tracelet.core.records import MetricData, MetricType
 from tracelet.errors import UsageError
 from tracelet.frameworks._torch import histograms
 from tracelet.frameworks._torch.measuring import Measurement, Parameters, Per
+from tracelet.utils.guarding import Guarded
 from tracelet.utils.pending import Numbers, Pending
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.utils.hooks import RemovableHandle
 
-logger = logging.getLogger(__name__)
+_STEP: Final = "a step of the optimizer"
 
 
 class Output(ABC):
@@ -84,7 +84,7 @@ class _Step:
 
 
 @final
-class OptimizerWatch:
+class OptimizerWatch(Guarded):
     """See the module docstring."""
 
     def __init__(
@@ -110,7 +110,6 @@ class OptimizerWatch:
         self._names = names or {}
         self._prefix = prefix
         self._now: _Step | None = None
-        self._has_reported = False
         self._handles: list[RemovableHandle] = []
         # What a device still counts. A device that is behind holds up the training before this grows large.
         self._histograms: deque[tuple[str, Numbers | None, Callable[[], Any], int, float]] = deque()
@@ -137,7 +136,7 @@ class OptimizerWatch:
         try:
             self._write_histograms(only_ready=False)
         except Exception as error:  # noqa: BLE001 - whatever it is, the training is worth more
-            self._report(error)
+            self.report(_STEP, error)
 
     # -- what the optimizer calls --------------------------------------------------------------------------------------
 
@@ -158,7 +157,7 @@ class OptimizerWatch:
                 if options.update_norm and now.measurement is not None and now.parameters is not None:
                     now.before = [parameter.detach().clone() for parameter in now.parameters.all]
         except Exception as error:  # noqa: BLE001 - as in `write_all`
-            self._report(error)
+            self.report(_STEP, error)
 
     def after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """A step has been made, or left out by a `GradScaler`."""
@@ -174,7 +173,7 @@ class OptimizerWatch:
             if self._histograms:
                 self._write_histograms(only_ready=True)
         except Exception as error:  # noqa: BLE001 - as in `write_all`
-            self._report(error)
+            self.report(_STEP, error)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -227,11 +226,6 @@ class OptimizerWatch:
                 return
             if self._output.is_open():
                 self._output.record(MetricData(self._prefix + name, make(), MetricType.HISTOGRAM, step, time_s))
-
-    def _report(self, error: Exception) -> None:
-        if not self._has_reported:
-            self._has_reported = True
-            logger.warning("A step is not recorded, the training goes on: %r", error, exc_info=error)
 
 
 def _was_left_out(optimizer: Optimizer) -> bool:
