@@ -19,6 +19,7 @@ from tracelet.collectors._environment.machine import job_facts, variable_facts
 from tracelet.collectors._environment.packages import requirements
 from tracelet.collectors.environment_collector import EnvironmentCollector
 from tracelet.core.records import MetricType
+from tracelet.utils.redaction import Redactor
 
 SECRET = "-".join(["not", "a", "real", "one"])
 
@@ -74,7 +75,7 @@ def test_a_package_tells_where_it_came_from(tmp_path, origin, line):
     (place / "METADATA").write_text("Metadata-Version: 2.1\nName: package\nVersion: 1.0\n")
     if origin is not None:
         (place / "direct_url.json").write_text(origin if isinstance(origin, str) else json.dumps(origin))
-    assert (line,) == requirements((str(tmp_path),))
+    assert [line] == requirements([str(tmp_path)], Redactor())
 
 
 def test_credentials_of_a_packages_origin_are_hidden_and_damaged_ones_are_named(tmp_path):
@@ -85,9 +86,10 @@ def test_credentials_of_a_packages_origin_are_hidden_and_damaged_ones_are_named(
     (place / "METADATA").write_text("Metadata-Version: 2.1\nName: package\nVersion: 1.0\n")
     origin = {"url": f"https://me:{SECRET}@host/x.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}}
     (place / "direct_url.json").write_text(json.dumps(origin))
-    text = "\n".join(requirements((str(tmp_path),)))
+    text = "\n".join(requirements([str(tmp_path)], Redactor()))
     assert SECRET not in text
     assert "@host/x.git@abc" in text
+    assert "host" not in "\n".join(requirements([str(tmp_path)], Redactor(patterns=["host"])))  # By another run's rules.
 
 
 def test_variables_are_recorded_by_an_allow_list():

@@ -142,7 +142,7 @@ class EnvironmentCollector(CollectorPlugin):
     def _packages(self) -> Iterator[MetricData]:
         scratch = self._open.enter_context(tempfile.TemporaryDirectory(prefix=".environment-", dir=self._run_dir))
         file = Path(scratch) / "requirements.txt"
-        text = "\n".join(map(self._redactor.clean, requirements(tuple(sys.path))))
+        text = "\n".join(requirements(sys.path, self._redactor))
         file.write_text(f"{text}\n", encoding="utf-8")
         details = {"type": "environment"}
         yield MetricData("environment/requirements.txt", file, MetricType.ARTIFACT, source=_SOURCE, metadata=details)
