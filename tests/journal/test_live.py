@@ -45,6 +45,20 @@ def test_each_step_has_the_value_of_the_last_attempt():
     assert live.values.tolist() == curve_of(run, "loss", None).y.tolist()
 
 
+def test_the_last_values_are_those_that_hold(monkeypatch: pytest.MonkeyPatch):
+    with tracelet.Experiment("test", run_id="r", collectors=()) as experiment:
+        for step in range(1, 8):
+            experiment.log_metrics({"loss": 1.0, "once": float(step)}, step)
+    monkeypatch.setattr(writer, "_time_ns", lambda: time.time_ns() - 3600 * 10**9)
+    with tracelet.Experiment("test", run_id="r", collectors=()) as experiment:
+        experiment.rewind(3)
+        experiment.log_metric("loss", 2.0, 4)
+        running = tracelet.load_run("r")
+        assert {"loss": (4, 2.0), "once": (3, 3.0)} == running.latest()
+        assert (4, 4) == (running.last_step, running.ranks[0].last_step)
+    assert running.latest() == tracelet.load_run("r").latest()  # By its summary.
+
+
 def test_an_earlier_training_of_the_run_is_not_superseded():
     record((1, 7))
     record((1, 5), marks=SEGMENT_NAME)

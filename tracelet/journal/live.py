@@ -8,13 +8,14 @@ Called by `Run`, on the reader's own thread, and by the page's server, on one of
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from tracelet.core.records import REWIND_NAME, SEGMENT_NAME, MetricData, MetricType
 from tracelet.journal.columns import Columns, joined
 from tracelet.journal.written import Written, first_rank, spans_s
-from tracelet.utils.values import INT64_MAX, INT64_MIN
+from tracelet.utils.values import INT64_MIN, bounded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,15 @@ class _Rewind(NamedTuple):
     step: float
     begin_s: float
     time_s: float
+
+
+class Point(NamedTuple):
+    """One point of a series."""
+
+    name: str
+    time_s: float
+    step: int
+    value: float
 
 
 @final
@@ -65,7 +75,23 @@ class LiveLine:
             return list(records)
         steps = np.array([_place(record) for record in records], np.int64)
         holds = self._holds(attempt, steps, np.array([record.timestamp or 0.0 for record in records]))
-        return [record for record, holds_still in zip(records, holds.tolist(), strict=True) if holds_still]
+        return list(itertools.compress(records, holds.tolist()))
+
+    def points(self, attempt: int, points: list[Point]) -> list[Point]:
+        """Those that hold, with times as if no clock had gone back from one attempt to the next.
+
+        Args:
+            attempt: The one that recorded them.
+            points: Of any series.
+        """
+        import numpy as np
+
+        if self._rewinds:
+            steps = np.array([bounded(point.step) for point in points], np.int64)
+            holds = self._holds(attempt, steps, np.array([point.time_s for point in points]))
+            points = list(itertools.compress(points, holds.tolist()))
+        delay_s = self._delays_s.get(attempt, 0.0)
+        return [point._replace(time_s=point.time_s + delay_s) for point in points] if delay_s else points
 
     def _that_hold(self, attempt: int, columns: Columns) -> Columns:
         return columns.take(self._holds(attempt, columns.steps, columns.times_s)) if self._rewinds else columns
@@ -96,12 +122,13 @@ class LiveLine:
         rank = first_rank(self._writers, name)
         found = [writer for writer in self._writers if writer.rank == rank and writer.has(name)]
         parts = [(writer.attempt, writer.columns(name)) for writer in found]
-        delays_s = self._delays_s if parts else {}
-        return joined([part._replace(times_s=part.times_s + delays_s.get(attempt, 0.0)) for attempt, part in parts])
+        return joined([part._replace(times_s=part.times_s + self._delays_s.get(number, 0.0)) for number, part in parts])
 
     @functools.cached_property
     def _delays_s(self) -> dict[int, float]:
         """By how much the times of an attempt have to be later so that it comes after those before it: mostly 0."""
+        if len({writer.attempt for writer in self._writers}) < 2:
+            return {}
         delays_s: dict[int, float] = {}
         end_s = float("-inf")
         for attempt, (began_s, last_s) in spans_s(self._writers).items():
@@ -114,4 +141,4 @@ def _place(record: MetricData) -> int:
     """Its step; below all others where it holds whatever comes."""
     if record.iteration is None or record.type is MetricType.ARTIFACT:
         return INT64_MIN
-    return min(max(record.iteration, INT64_MIN), INT64_MAX)
+    return bounded(record.iteration)

@@ -35,7 +35,6 @@ from tracelet.journal.columns import Columns, joined
 from tracelet.journal.directory import RunDirectory, own_files
 from tracelet.journal.figures import Shown
 from tracelet.journal.format import IDENTITY_FILE, log_name, segments_by_writer
-from tracelet.journal.live import LiveLine
 from tracelet.journal.part import SCALARS, UNKNOWN, WriterPart, keep_later
 from tracelet.journal.reader import Damage
 from tracelet.journal.spread import Ranked
@@ -275,13 +274,13 @@ class Run(Ranked, Shown):
     def latest(self) -> dict[str, tuple[int, float]]:
         """The last step and value of the series that were logged lately: quick, also in a run of millions of points.
 
-        Series with no record among the last few thousand are left out.
+        Series with no record among the last few thousand are left out, and points that are superseded: see `live()`.
         """
         if self._summary is not None:
             return dict(self._summary.latest)
         found: dict[str, tuple[float, int, float]] = {}
         for writer in self._writers:
-            for name, point in writer.latest().items():
+            for name, point in writer.latest(self._live_line).items():
                 if writer.rank == self._first_rank(name):
                     keep_later(found, name, point)
         return {name: (step, value) for name, (_, step, value) in sorted(found.items())}
@@ -367,10 +366,6 @@ class Run(Ranked, Shown):
         if rank is not None and not name.startswith(UNKNOWN) and not any(writer.has(name) for writer in found):
             raise KeyError(f"rank {rank} of the run {self.id} has no points of {name!r}")
         return found
-
-    @functools.cached_property
-    def _live_line(self) -> LiveLine:
-        return LiveLine(self._writers)
 
     @functools.cached_property
     def _mains(self) -> list[WriterPart]:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, final
 from tracelet.core.records import MetricData, MetricType
 from tracelet.journal.columns import Columns, ScalarTable, read_tail
 from tracelet.journal.format import log_name
+from tracelet.journal.live import LiveLine, Point
 from tracelet.journal.ranks import prefix_of
 from tracelet.journal.reader import Damage, WriterReader, first_line, place_of
 from tracelet.journal.status import RunStatus, tell_status
 from tracelet.journal.written import Written
-from tracelet.utils.values import INT64_MAX, INT64_MIN
+from tracelet.utils.values import bounded
 
 if TYPE_CHECKING:
     pass
@@ -113,7 +114,7 @@ class WriterPart(Written):
         at = before[order] if rows is None else np.searchsorted(rows, before[order])
         extra = [lines[index][1] for index in order]
         return Columns(
-            np.insert(columns.steps, at, [min(max(r.iteration or 0, INT64_MIN), INT64_MAX) for r in extra]),
+            np.insert(columns.steps, at, [bounded(r.iteration or 0) for r in extra]),
             np.insert(columns.values, at, [r.value for r in extra]),
             np.insert(columns.times_s, at, [r.timestamp or 0.0 for r in extra]),
         )
@@ -128,18 +129,26 @@ class WriterPart(Written):
         times_s = [record.timestamp for record in self.records[-1:] if record.timestamp]
         return max(times_s + [time_ns / 1e9 for _, _, time_ns, _ in self.tail()[-1:]], default=self.born_ns / 1e9)
 
-    def latest(self) -> dict[str, tuple[float, int, float]]:
-        """Time, step and value of the last point of each metric that was logged lately."""
+    def latest(self, line: LiveLine) -> dict[str, tuple[float, int, float]]:
+        """Time, step and value of the last point of each metric that was logged lately.
+
+        Args:
+            line: Of the run: what it has superseded is left out, and times are in the order of the attempts.
+        """
         found: dict[str, tuple[float, int, float]] = {}
+        for name, time_s, step, value in line.points(self.attempt, list(self._lately())):
+            keep_later(found, name, (time_s, step, value))
+        return found
+
+    def _lately(self) -> Iterator[Point]:
         for value, step, time_ns, key in self.tail():
             name, kind, _ = self.series.get(key, (f"{UNKNOWN}{key}", MetricType.SCALAR, None))
             if kind is MetricType.SCALAR:
-                keep_later(found, name, (time_ns / 1e9, step, value))
+                yield Point(name, time_ns / 1e9, step, value)
         for name, lines in self.scalars.items():
             for _, record in lines:
                 if record.type is MetricType.SCALAR and record.iteration is not None:
-                    keep_later(found, name, (record.timestamp or 0.0, record.iteration, record.value))
-        return found
+                    yield Point(name, record.timestamp or 0.0, record.iteration, record.value)
 
     def _known_as(self, name: str) -> str | None:
         names = (name, prefix_of(self.rank) + name)

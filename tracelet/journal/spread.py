@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from tracelet.core.records import MetricType
+from tracelet.journal.live import LiveLine
 from tracelet.journal.status import RunStatus
 from tracelet.journal.written import first_rank
 
@@ -96,6 +97,10 @@ class Ranked(ABC):
         """
         return spread(cast("Run", self), name)
 
+    @functools.cached_property
+    def _live_line(self) -> LiveLine:
+        return LiveLine(self._writers)
+
     @property
     def has_ranks(self) -> bool:
         """Whether another process than the first rank has recorded something."""
@@ -107,7 +112,7 @@ class Ranked(ABC):
         writers: dict[int, list[WriterPart]] = defaultdict(list)
         for writer in self._writers:
             writers[writer.rank].append(writer)
-        return rank_states(cast("Run", self), writers)
+        return rank_states(cast("Run", self), writers, self._live_line)
 
     def _first_rank(self, name: str) -> int:
         """Whose points of a series are the main line."""
@@ -137,9 +142,9 @@ def spread(run: Run, name: str) -> Spread:
     return Spread(name, steps, count, low, total / count, high)
 
 
-def rank_states(run: Run, writers: Mapping[int, list[WriterPart]]) -> list[RankState]:
+def rank_states(run: Run, writers: Mapping[int, list[WriterPart]], line: LiveLine) -> list[RankState]:
     """How each rank stands; the writers by rank, the oldest first."""
-    last_steps = {rank: _last_step(parts) for rank, parts in writers.items()}
+    last_steps = {rank: _last_step(parts, line) for rank, parts in writers.items()}
     furthest = max((step for step in last_steps.values() if step is not None), default=0)
     step_s, late_s = _times(run)
     states = []
@@ -172,8 +177,8 @@ def _status(run: Run, rank: int, parts: list[WriterPart]) -> RunStatus:
     return RunStatus.FINISHED if parts[-1].closed else RunStatus.KILLED
 
 
-def _last_step(parts: list[WriterPart]) -> int | None:
-    return max((step for part in parts for _, step, _ in part.latest().values()), default=None)
+def _last_step(parts: list[WriterPart], line: LiveLine) -> int | None:
+    return max((step for part in parts for _, step, _ in part.latest(line).values()), default=None)
 
 
 def _times(run: Run) -> tuple[dict[int, float], dict[int, float]]:

@@ -95,6 +95,11 @@ def as_step(step: Any) -> tuple[int | None, str | None]:
         return None, as_text(step)
 
 
+def bounded(number: int) -> int:
+    """The nearest number that 64 bits hold."""
+    return min(max(number, INT64_MIN), INT64_MAX)
+
+
 def as_text(value: Any) -> str:
     """A text for anything, cut at `MAX_TEXT_CHARS`: its `str`, or that of its `json_like` if it is a huge container."""
     return _Walk().text(value)
