@@ -85,11 +85,22 @@ def test_all_that_aim_wrote_is_there(bring, aim_folder, told, below):
     assert left_out(killed) == {"the status 'active'": 1}
 
 
-def test_training_that_goes_on_is_read_beside_it_and_its_rest_added(bring, aim_folder, told, tmp_path):
+def test_training_that_goes_on_is_read_beside_it_and_its_rest_added(bring, aim_folder, told, tmp_path, monkeypatch):
     early = shutil.copytree(aim_folder / "early", tmp_path / "early")
-    writing = aimrocks.DB(str(early / ".aim" / "seqs" / "chunks" / told["id"]), aimrocks.Options())  # Locks it.
+    rows, opened, real = str(early / ".aim" / "seqs" / "chunks" / told["id"]), [], aimrocks.DB
+    writing = real(rows, aimrocks.Options())  # Locks it.
+
+    def open_while_it_is_written(path, *arguments, **more):
+        database = real(path, *arguments, **more)
+        if path == rows and rows not in opened:
+            writing.put(b"other", b"\x00")
+            writing.flush()
+        opened.append(path)
+        return database
+
+    monkeypatch.setattr(aimrocks, "DB", open_while_it_is_written)
     (first,) = bring("aim", early)
-    del writing
+    assert opened.count(rows) == 2
     assert (Run(first.path).status.value, len(Run(first.path).series("val/fold/1/loss"))) == ("killed", 401)
     again, _ = bring("aim", aim_folder / "written")
     fold = Run(again.path).series("val/fold/1/loss")
@@ -115,6 +126,17 @@ def test_damage_costs_only_what_is_damaged(bring, folder, chunk):
     (chunk("meta") / "CURRENT").unlink()
     result, other = bring("aim", folder, dry_run=True)
     assert "the parameters, and all that was logged" in left_out(result)
+
+
+def test_end_that_a_cut_log_lacks_is_told_and_comes_later(bring, folder, chunk):
+    (log,) = (path for path in chunk("seqs").glob("*.log") if path.stat().st_size)
+    whole = log.read_bytes()
+    log.write_bytes(whole[: len(whole) // 2])
+    first, _ = bring("aim", folder)
+    assert left_out(first)["the end of 'val/fold/1/loss'"] == 1
+    log.write_bytes(whole)
+    second, _ = bring("aim", folder)
+    assert (first.points + second.points, "the end of 'val/fold/1/loss'" in left_out(second)) == (1010, False)
 
 
 def test_value_that_is_none_costs_only_its_sequence(bring, folder, chunk):

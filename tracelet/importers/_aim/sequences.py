@@ -44,7 +44,7 @@ def sequences_of(meta: Store, run: tuple[str, ...]) -> Iterator[AimSequence]:
     found: dict[tuple[int, str], dict[str, Any]] = {}
     for rest, raw in meta.leaves(key_of(*run, "traces")):
         match path_of(rest):
-            case [int(place), str(name), "dtype" | "version" as fact]:
+            case [int(place), str(name), "dtype" | "version" | "last_step" as fact]:
                 found.setdefault((place, name), {})[fact] = value_of(raw)
     for (place, name), facts in found.items():
         version, context = facts.get("version", 1), contexts.get(place, {})
@@ -57,6 +57,7 @@ def sequences_of(meta: Store, run: tuple[str, ...]) -> Iterator[AimSequence]:
             version=version,
             kind=str(facts.get("dtype", "float")),
             type=MetricType.SYSTEM if is_system else MetricType.SCALAR,
+            last_step=int(facts.get("last_step", 0)),
         )
 
 
@@ -80,6 +81,7 @@ class AimSequence:
         version: See `_LATEST`.
         kind: The type of its values, as Aim names it.
         type: SCALAR or SYSTEM, if they are numbers.
+        last_step: The largest. Aim notes it just before the value itself.
     """
 
     name: str
@@ -88,6 +90,7 @@ class AimSequence:
     version: int
     kind: str
     type: MetricType
+    last_step: int
 
     def items(self, store: Store, scratch: Path) -> Iterator[Item]:
         """All that was logged.
@@ -127,6 +130,8 @@ class AimSequence:
                 self.type,
                 self.source,
             )
+        if max(steps, default=-1) < self.last_step:
+            yield Omitted(f"the end of {self.name!r}", f"its last step, {self.last_step}, is not in the files")
         if fractions:
             yield Omitted(f"the fractions of {fractions} steps", "a step of Tracelet's is a whole number")
 

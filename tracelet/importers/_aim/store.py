@@ -34,7 +34,7 @@ _TYPES: Final[Mapping[bytes, Callable[[bytes], Any]]] = {
     b"\7": lambda _: {},
     b"\x0f": lambda data: AimObject(data.decode(), {}),
 }
-_ATTEMPTS: Final = 5  # A training that goes on may replace a file between the listing and the opening.
+_ATTEMPTS: Final = 20
 
 
 @final
@@ -60,14 +60,18 @@ class Store:
         rocks = require("aimrocks", "Importing from Aim", "aim")
         errors = require("aimrocks.errors", "Importing from Aim", "aim")
         self._faults = tuple(vars(errors)[name] for name in _FAULTS)
-        for left in reversed(range(_ATTEMPTS)):
+        fault: Exception | None = None
+        for _ in range(_ATTEMPTS):
+            before = _version(directory)
             try:
                 options = rocks.Options(create_if_missing=False, max_open_files=-1)
                 self._database = rocks.DB(os.fspath(directory), options, read_only=True)
-                return
             except self._faults as error:
-                if not left:
-                    raise ValueError(_told(error)) from error
+                fault = error
+            else:
+                if _version(directory) == before:
+                    return
+        raise ValueError("it is written too fast" if fault is None else _told(fault)) from fault
 
     def leaves(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """What follows the prefix in each key that begins with it, and the raw value, in the order of the keys."""
@@ -177,6 +181,11 @@ def _folded(node: dict[Any, Any]) -> Any:
             return inner
         case _:
             return own
+
+
+def _version(directory: Path) -> list[tuple[str, int]]:
+    """Tells whether a training has moved points from the log into a table: those may have been missed in between."""
+    return sorted((path.name, os.path.getsize(path)) for path in directory.glob("MANIFEST-*"))
 
 
 def _told(error: Exception) -> str:
