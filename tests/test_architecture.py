@@ -163,13 +163,14 @@ def test_every_module_has_a_docstring():
 
 def test_every_silenced_check_names_its_code_and_reason():
     """As in `# noqa: BLE001 - a plug-in may raise anything` and `# type: ignore[misc]  # untyped base class`."""
-    good = re.compile(r"# (type: ignore\[[\w, -]+\]|noqa: [A-Z]+\d+(, ?[A-Z]+\d+)*)[^\w]+\w+ \w+")
+    good = re.compile(r"# (type: ignore\[[\w, -]+\]|(ruff: )?noqa: [A-Z]+\d+(, ?[A-Z]+\d+)*)[^\w]+\w+ \w+")
     wrong = []
-    for module, path in MODULES.items():
+    around = (path for folder in ("tests", "benchmarks", "docs") for path in sorted((ROOT / folder).rglob("*.py")))
+    for path in (*MODULES.values(), *around):
         with path.open("rb") as file:
             comments = [token for token in tokenize.tokenize(file.readline) if token.type == tokenize.COMMENT]
         wrong += [
-            f"{module}:{comment.start[0]}"
+            f"{path.relative_to(ROOT)}:{comment.start[0]}"
             for comment in comments
             if re.search(r"#\s*(type:\s*ignore|(ruff:\s*)?noqa)", comment.string) and not good.match(comment.string)
         ]

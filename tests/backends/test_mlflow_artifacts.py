@@ -16,8 +16,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.backends import wandb_files
-from tests.backends.mlflow_server import MlflowServer, mlflow_on_sqlite  # noqa: F401  fixtures
-from tests.backends.mlflow_support import QUIET, TIME_MS, TIME_S, Remote, database, file, make_remote, scalar  # noqa: F401
+from tests.backends.mlflow_server import MlflowServer, mlflow_on_sqlite  # noqa: F401 - imported fixtures
+from tests.backends.mlflow_support import QUIET, TIME_MS, TIME_S, Remote, database, file, make_remote, scalar  # noqa: F401 - imported fixtures
 from tracelet.backends.mlflow_backend import MLflowBackend
 from tracelet.cli import make_app
 from tracelet.core.changes import ChangeKind

@@ -11,7 +11,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tests.backends.mlflow_support import (  # noqa: F401  fixtures
+from tests.backends.mlflow_support import (  # noqa: F401 - imported fixtures
     QUIET,
     TIME_MS,
     TIME_S,

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends.mlflow_server import MlflowServer, free_port, mlflow_on_sqlite  # noqa: F401  fixtures
-from tests.backends.mlflow_support import QUIET, Remote, database, make_remote, scalar  # noqa: F401  fixtures
+from tests.backends.mlflow_server import MlflowServer, free_port, mlflow_on_sqlite  # noqa: F401 - imported fixtures
+from tests.backends.mlflow_support import QUIET, Remote, database, make_remote, scalar  # noqa: F401 - imported fixtures
 from tests.docs.test_pages import ROOT
 from tracelet import Experiment
 from tracelet.backends.mlflow_backend import MLflowBackend

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.backends.mlflow_support import (  # noqa: F401  fixtures
+from tests.backends.mlflow_support import (  # noqa: F401 - imported fixtures
     QUIET,
     TIME_S,
     Remote,

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.backends.mlflow_server import MlflowServer, mlflow_on_sqlite  # noqa: F401  fixtures
-from tests.backends.mlflow_support import QUIET, TIME_S, Remote, database, make_remote  # noqa: F401
+from tests.backends.mlflow_server import MlflowServer, mlflow_on_sqlite  # noqa: F401 - imported fixtures
+from tests.backends.mlflow_support import QUIET, TIME_S, Remote, database, make_remote  # noqa: F401 - imported fixtures
 from tracelet.backends._mlflow.artifacts import Artifacts
 from tracelet.core.records import MetricData, MetricType
 from tracelet.errors import PermanentError, RejectedError, RetryableError
@@ -75,7 +75,7 @@ def test_a_model_is_a_logged_model_once_and_whole(remote: Remote, tmp_path: Path
     assert ["best"] == json.loads(model.tags["tracelet.artifact"])["aliases"]
     files = Artifacts(model.artifact_location, str(remote.config["tracking_uri"]), 60.0)
     assert {"config": 2} == files._sizes_bytes(Path("."))  # type: ignore[arg-type]  # any path does
-    assert {"one": 1} == files._sizes_bytes(Path("layers"))  # type: ignore[arg-type]
+    assert {"one": 1} == files._sizes_bytes(Path("layers"))  # type: ignore[arg-type]  # any path does
 
 
 def test_an_interrupted_directory_goes_on_with_the_file_that_it_had_come_to(

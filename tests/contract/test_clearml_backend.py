@@ -57,8 +57,11 @@ class ClearMLContract(BackendContract):
 
     @pytest.fixture
     def stored_texts(self, events, read_file):
-        samples = lambda: [event for event in events() if event["type"] == "training_debug_image"]  # noqa: E731  short
-        return lambda: {name_of(event): read_file(event["url"]).decode() for event in samples()}
+        def read():
+            samples = [event for event in events() if event["type"] == "training_debug_image"]
+            return {name_of(event): read_file(event["url"]).decode() for event in samples}
+
+        return read
 
     @pytest.fixture
     def stored_tags(self, task):

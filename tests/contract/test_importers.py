@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.importers.conftest import (  # noqa: F401  fixtures
+from tests.importers.conftest import (  # noqa: F401 - imported fixtures
     aim_folder,
     clearml_folder,
     mlflow_folder,
@@ -40,7 +40,7 @@ class TestAim(OurContract):
     subject = AimImporter
 
     @pytest.fixture
-    def source(self, aim_folder: Path) -> str:  # noqa: F811
+    def source(self, aim_folder: Path) -> str:  # noqa: F811 - the imported fixture
         return str(aim_folder / "written")
 
 
@@ -48,7 +48,7 @@ class TestClearML(OurContract):
     subject = ClearMLImporter
 
     @pytest.fixture
-    def source(self, clearml_folder: Path) -> str:  # noqa: F811
+    def source(self, clearml_folder: Path) -> str:  # noqa: F811 - the imported fixture
         return str(clearml_folder / "cache")
 
 
@@ -67,7 +67,7 @@ class TestMLflow(OurContract):
     subject = MLflowImporter
 
     @pytest.fixture
-    def source(self, mlflow_folder: Path) -> str:  # noqa: F811
+    def source(self, mlflow_folder: Path) -> str:  # noqa: F811 - the imported fixture
         return f"sqlite:///{mlflow_folder}/m.db"
 
 
@@ -75,11 +75,11 @@ class TestNeptune(OurContract):
     subject = NeptuneImporter
 
     @pytest.fixture
-    def source(self, neptune_folder: Path) -> str:  # noqa: F811
+    def source(self, neptune_folder: Path) -> str:  # noqa: F811 - the imported fixture
         return str(neptune_folder / ".neptune")
 
     @pytest.fixture
-    def config(self, neptune_folder: Path) -> dict[str, Any]:  # noqa: F811
+    def config(self, neptune_folder: Path) -> dict[str, Any]:  # noqa: F811 - the imported fixture
         return {"files": str(neptune_folder)}
 
 
@@ -87,7 +87,7 @@ class TestTensorBoard(OurContract):
     subject = TensorBoardImporter
 
     @pytest.fixture
-    def source(self, tensorboard_folder: Path) -> str:  # noqa: F811
+    def source(self, tensorboard_folder: Path) -> str:  # noqa: F811 - the imported fixture
         return str(tensorboard_folder / "run")
 
 
@@ -95,7 +95,7 @@ class TestTrackio(OurContract):
     subject = TrackioImporter
 
     @pytest.fixture
-    def source(self, trackio_folder: Path) -> str:  # noqa: F811
+    def source(self, trackio_folder: Path) -> str:  # noqa: F811 - the imported fixture
         return str(trackio_folder)
 
 
@@ -103,5 +103,5 @@ class TestWandb(OurContract):
     subject = WandbImporter
 
     @pytest.fixture
-    def source(self, wandb_folder: Path) -> str:  # noqa: F811
+    def source(self, wandb_folder: Path) -> str:  # noqa: F811 - the imported fixture
         return str(wandb_folder / "wandb")

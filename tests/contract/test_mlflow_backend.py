@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tests.backends.mlflow_server import MlflowServer, Switch, mlflow_on_postgres, mlflow_on_sqlite  # noqa: F401  fixtures
+from tests.backends.mlflow_server import MlflowServer, Switch, mlflow_on_postgres, mlflow_on_sqlite  # noqa: F401 - imported fixtures
 from tracelet.backends._mlflow.names import KEYS
 from tracelet.backends.mlflow_backend import MLflowBackend
 from tracelet.testing import BackendContract

@@ -98,7 +98,7 @@ def test_page_on_backends_is_true():
     code = [text for language, title, text in snippets(page) if (language, title) == ("python", None)]
     assert 1 == len(code)
     for text in code:
-        exec(compile(text, "backends/index.md", "exec", dont_inherit=True), {"__name__": "page"})  # noqa: S102  Ours.
+        exec(compile(text, "backends/index.md", "exec", dont_inherit=True), {"__name__": "page"})  # noqa: S102 - our own
     (included,) = re.findall(r'^--8<-- "(.*)"$', page, re.MULTILINE)
     assert (ROOT / included).is_file()
     shown = {path.name for path in Path("tracelet_runs").glob("*/*/delivery/jsonl/*")}

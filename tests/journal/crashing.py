@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from tracelet.core.records import MetricType
 from tracelet.journal.directory import RunDirectory, write_atomically
@@ -57,7 +58,7 @@ def replace_for_ever(file: Path, returned: memoryview) -> None:
         count += 1
 
 
-def kill_one(path: Path, delay_s: float, work: str, *arguments: object) -> list[int]:
+def kill_one(path: Path, delay_s: float, work: str, *arguments: Any) -> list[int]:
     shared = mmap.mmap(-1, 64)
     returned = memoryview(shared).cast("Q")
     child = os.fork()
@@ -66,7 +67,7 @@ def kill_one(path: Path, delay_s: float, work: str, *arguments: object) -> list[
             if work == "replace":
                 replace_for_ever(path, returned)
             else:
-                log_for_ever(RunDirectory.at(path, "project", "run1", "name"), returned, *arguments)  # type: ignore[arg-type]
+                log_for_ever(RunDirectory.at(path, "project", "run1", "name"), returned, *arguments)
         finally:
             os._exit(1)
     time.sleep(delay_s)

@@ -120,8 +120,8 @@ def test_while_the_disk_is_full_a_call_stays_cheap(tmp_path: Path, monkeypatch: 
     writer._retry_at_s = time.monotonic() + 3600
     calls = []
     open_log, supply_next = writer._open_log, writer._supply.next
-    writer._open_log = lambda: (calls.append("open"), open_log())  # type: ignore[method-assign]
-    writer._supply.next = lambda: (calls.append("next"), supply_next())[1]  # type: ignore[method-assign]
+    writer._open_log = lambda: (calls.append("open"), open_log())  # type: ignore[method-assign]  # to count its calls
+    writer._supply.next = lambda: (calls.append("next"), supply_next())[1]  # type: ignore[method-assign]  # to count its calls
     for step in range(MAX_LINES):
         writer.append(key, step, 0.0)
     with monkeypatch.context() as without_json:

@@ -68,7 +68,7 @@ def test_every_step_of_64_bits_comes_back(tmp_path: Path, step: int):
 def test_a_step_that_does_not_fit_is_the_callers_mistake_and_writes_nothing(tmp_path: Path, step: object):
     writer = new_writer(tmp_path)
     with pytest.raises(struct.error):
-        log(writer, "loss", step, 1.0)  # type: ignore[arg-type]
+        log(writer, "loss", step, 1.0)  # type: ignore[arg-type]  # the mistake is what is tested
     assert [] == records_of(writer.run)
 
 

@@ -52,7 +52,7 @@ def test_each_benchmark_runs_and_prints_its_rows(name, rows, capfd):
         ("hosting", ["step, first seconds", "step, then", "start()", "first record", "stop()", "peak memory"]),
     ],
 )
-def test_each_benchmark_that_needs_a_server_runs_and_prints_its_rows(name, rows, mlflow_on_sqlite, capfd):  # noqa: F811
+def test_each_benchmark_that_needs_a_server_runs_and_prints_its_rows(name, rows, mlflow_on_sqlite, capfd):  # noqa: F811 - the imported fixture
     importlib.import_module(f"benchmarks.{name}").measure(mlflow_on_sqlite, scale=0.0001)
     printed = capfd.readouterr().out
     assert [] == [row for row in rows if row not in printed]

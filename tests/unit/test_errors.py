@@ -59,4 +59,4 @@ def test_a_partial_delivery_says_how_much_has_arrived():
 
 def test_a_log_call_raises_what_a_caller_expects():
     with pytest.raises(TypeError), tracelet.Experiment("e") as experiment:
-        experiment.log_metric(5, 1.0)  # type: ignore[arg-type]
+        experiment.log_metric(5, 1.0)  # type: ignore[arg-type]  # the mistake is what is tested

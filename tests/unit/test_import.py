@@ -54,4 +54,4 @@ def test_a_name_that_does_not_exist_raises():
     with pytest.raises(AttributeError, match="'tracelet' has no attribute 'Experimint'"):
         tracelet.Experimint  # noqa: B018  It is the access that raises.
     with pytest.raises(ImportError):
-        from tracelet import Experimint  # noqa: F401
+        from tracelet import Experimint  # noqa: F401 - it can't be imported

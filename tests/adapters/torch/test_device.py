@@ -25,9 +25,9 @@ from tracelet.utils.pending import Numbers, Pending, Transfers, bring
 class OnDevice(torch.Tensor):
     """A tensor that says it is on a GPU."""
 
-    is_cpu = False  # type: ignore[assignment]  # Attributes of C.
-    is_cuda = True  # type: ignore[assignment]
-    device = torch.device("cuda", 0)  # type: ignore[assignment]
+    is_cpu = False  # type: ignore[assignment]  # an attribute of C
+    is_cuda = True  # type: ignore[assignment]  # an attribute of C
+    device = torch.device("cuda", 0)  # type: ignore[assignment]  # an attribute of C
 
 
 class FakeEvent:

@@ -10,6 +10,7 @@ import stat
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,8 +88,8 @@ def test_what_can_not_be_read_back_deletes_nothing(monkeypatch: pytest.MonkeyPat
     run = record("first", megabytes=2)
     before, write = tree(run), archiving._write
 
-    def spoil(path: Path, *arguments: object) -> None:
-        write(path, *arguments)  # type: ignore[arg-type]
+    def spoil(path: Path, *arguments: Any) -> None:
+        write(path, *arguments)
         data = bytearray(path.read_bytes())
         if damage == "cut":
             del data[len(data) // 2 :]
@@ -163,7 +164,7 @@ def test_links_and_devices_are_refused(kind: bytes):
 
 def test_what_is_more_less_or_other_than_it_says_is_refused():
     plain = {PLAIN: b"{}"}
-    cases = {
+    cases: dict[str, list[tuple[tarfile.TarInfo | str, bytes]]] = {
         "more members": [(CONTENTS_FILE, contents(plain)), (PLAIN, b"{}"), ("default/r/more", b"x")],
         "a member twice": [(CONTENTS_FILE, contents(plain)), (PLAIN, b"{}"), (PLAIN, b"{}")],
         "longer": [(CONTENTS_FILE, contents(plain)), (PLAIN, b"{} ")],
@@ -176,7 +177,7 @@ def test_what_is_more_less_or_other_than_it_says_is_refused():
         "nonsense": [(CONTENTS_FILE, b'{"format": 1, "directories": 5, "files": []}')],
     }
     for name, members in cases.items():
-        Path("bad.tar").write_bytes(tar_of(members))  # type: ignore[arg-type]
+        Path("bad.tar").write_bytes(tar_of(members))
         with pytest.raises(UsageError):
             pytest.fail(f"{name}: {unarchive(Path('bad.tar'), ROOT)}")
         assert set() == left()

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,10 +23,8 @@ from tracelet.delivery.lease import Lease
 ROOT = Path("tracelet_runs")
 
 
-def record(
-    name: str, *, status: str = "finished", project: str = "default", megabytes: int = 0, **more: object
-) -> Path:
-    with library.Experiment(name, run_id=name, project=project, collectors=[], **more) as experiment:  # type: ignore[arg-type]
+def record(name: str, *, status: str = "finished", project: str = "default", megabytes: int = 0, **more: Any) -> Path:
+    with library.Experiment(name, run_id=name, project=project, collectors=[], **more) as experiment:
         experiment.log_metric("loss", 1.0, 0)
         experiment.log_image("picture", b"\x89PNG\r\n\x1a\n" + bytes(50_000))
         if megabytes:

@@ -164,7 +164,7 @@ def test_set_iteration_says_nothing_about_system_metrics_parameters_and_tags(exp
 
 
 def test_an_iteration_that_is_no_step_is_kept_beside_the_series_own_count(experiment: Experiment):
-    experiment.set_iteration("five")  # type: ignore[arg-type]
+    experiment.set_iteration("five")  # type: ignore[arg-type]  # the mistake is what is tested
     experiment.log_metric("a", 1.0)
     experiment.log_metric("a", 1.0)
     assert [(0, 1.0), (1, 1.0)] == points(experiment, "a")
@@ -349,6 +349,6 @@ def test_a_directory_that_holds_the_run_is_no_artifact_of_it(experiment: Experim
 
 
 def test_what_is_no_metric_data_is_refused(experiment: Experiment):
-    for wrong in (5, {"name": "a"}, MetricData("a", 1.0, "scalar"), MetricData("a", 1.0, None)):  # type: ignore[arg-type]
+    for wrong in (5, {"name": "a"}, MetricData("a", 1.0, "scalar"), MetricData("a", 1.0, None)):  # type: ignore[arg-type]  # the mistake is what is tested
         with pytest.raises(UsageError, match="MetricData"):
-            experiment.emit_metric(wrong)  # type: ignore[arg-type]
+            experiment.emit_metric(wrong)  # type: ignore[arg-type]  # the mistake is what is tested

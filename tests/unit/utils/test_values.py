@@ -205,7 +205,7 @@ def test_nothing_raises_and_everything_is_bounded(name: str) -> None:
         (jnp.ones((1,), jnp.bfloat16), 1.0),
         *[
             (np.array([1]).astype(kind), 1.0)
-            for kind in "? b B h H i I l L e f d g".split()  # noqa: SIM905 - NumPy's own letters, shorter so
+            for kind in "? b B h H i I l L e f d g".split()  # noqa: SIM905 - letters of NumPy, shorter so
         ],
         *[
             (np.ones((), getattr(ml_dtypes, name)), 1.0)
