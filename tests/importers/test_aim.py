@@ -116,6 +116,20 @@ def test_files_outside_of_a_repository_are_not_read_unless_allowed(bring, folder
     assert {"the file 'f.txt'", "all that was logged"} <= left_out(result).keys()
 
 
+def test_text_in_the_place_of_an_image_is_not_taken_for_a_path(bring, folder, chunk):
+    (folder / "secret.png").write_bytes(b"secret")
+    rows = aimrocks.DB(str(chunk("seqs")), aimrocks.Options())
+    items = rows.iteritems()
+    items.seek(b"BLOBS")
+    changed = [key for key, raw in items if key.startswith(b"BLOBS") and b"\xfepicture\xfe" in key]
+    for key in changed:
+        rows.put(key, b"\x04" + str(folder / "secret.png").encode())
+    del items, rows
+    result, _ = bring("aim", folder)
+    assert (len(changed), "the rest of 'picture'" in left_out(result)) == (1, True)
+    assert {one.name for one in Run(result.path).records(MetricType.IMAGE)} == {"pictures/0", "pictures/1"}
+
+
 def test_damage_costs_only_what_is_damaged(bring, folder, chunk):
     (table, *_) = sorted(chunk("seqs").glob("*.sst"))
     table.write_bytes(table.read_bytes()[:-1000])

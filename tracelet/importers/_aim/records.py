@@ -47,7 +47,7 @@ class AimRun:
         ended_s = self._facts.ended_s
         try:
             meta = self._open("meta")
-            ended_s = meta.tree(key_of(*self._run, "end_time")) or ended_s
+            ended_s = float(meta.tree(key_of(*self._run, "end_time")) or 0.0) or ended_s
             found = list(sequences_of(meta, self._run))
         except _UNREADABLE as error:
             yield Omitted("the parameters, and all that was logged", f"they can't be read: {error}")

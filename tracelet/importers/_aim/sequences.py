@@ -137,7 +137,7 @@ class AimSequence:
 
     def _values(self, store: Store, scratch: Path) -> Iterator[Item]:
         """Texts, images and the like, one in memory at a time."""
-        for time_s, rest in sorted((row[0], rest) for rest, row in store.columns(self.prefix, ["time"])):
+        for time_s, rest in sorted((float(row[0]), rest) for rest, row in store.columns(self.prefix, ["time"])):
             step, value = _step(rest), store.tree(self.prefix + key_of("val") + rest)
             for name, one in _each(self.name, value):
                 for item in _read(name, one, scratch):
@@ -173,11 +173,11 @@ def _read(name: str, value: Any, scratch: Path) -> Iterator[Item]:
             yield MetricData(name, fields["data"], MetricType.TEXT)
         case "aim.log_record":
             text = f"{logging.getLevelName(fields['log_level'])}: {fields['message']}"
-            yield MetricData(name, text, MetricType.TEXT, metadata=fields.get("extra_args"))
+            yield MetricData(name, text, MetricType.TEXT, metadata=dict(fields.get("extra_args", {})))
         case "aim.image" | "aim.audio":
             details = {"caption": fields["caption"]} if fields.get("caption") else None
             type_ = MetricType.IMAGE if kind == "aim.image" else MetricType.AUDIO
-            yield MetricData(name, fields["data"], type_, metadata=details)
+            yield MetricData(name, b"".join([fields["data"]]), type_, metadata=details)  # A text would be a path.
         case "aim.distribution":
             counts = np.frombuffer(fields["data"], fields["dtype"])
             low, high = fields["range"]
