@@ -18,6 +18,7 @@ from typing import Any
 
 from tracelet.backends.wandb_backend import WandbBackend
 
+_WAIT_S = 60.0
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -52,7 +53,11 @@ class ServedRun:
 
 
 class WandbService:
-    """A context manager. `refuse` is a status that every request is answered with; `loses_rows` one for rows alone."""
+    """A context manager.
+
+    `refuse` is a status that every request is answered with; `loses_rows` one for rows alone. `fails` is the operation
+    of the API that gives an error. `held` are the uploads of artifacts that wait until `uploads_pass` is set.
+    """
 
     def __init__(self) -> None:
         self.runs: dict[str, ServedRun] = {}
@@ -62,7 +67,11 @@ class WandbService:
         self.operations: Counter[str] = Counter()
         self.refuse: int | None = None
         self.loses_rows: int | None = None
+        self.fails: str | None = None
         self.lock = threading.Lock()
+        self.held: list[str] = []
+        self.uploads_pass = threading.Event()
+        self.uploads_pass.set()
 
     def __enter__(self) -> WandbService:
         handler = type("Handler", (_Handler,), {"service": self})
@@ -73,6 +82,7 @@ class WandbService:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.uploads_pass.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -183,6 +193,13 @@ class WandbService:
             nodes.append({"node": {**place, "uploadMultipartUrls": None, "artifact": {"id": spec["artifactID"]}}})
         return {"createArtifactFiles": {"files": {"edges": nodes}}}
 
+    def ArtifactByID(self, given: dict[str, Any]) -> dict[str, Any]:
+        number = int(given["id"].removeprefix("artifact-"))
+        made = self.artifacts[number - 1]
+        project = {**self._project({"project": made["projectName"]}), "internalId": "p"}
+        place = {"name": made["artifactCollectionName"], "project": project}
+        return {"artifact": {**self._membership(place, number, made)["artifact"], "aliases": []}}
+
     def CommitArtifact(self, given: dict[str, Any]) -> dict[str, Any]:
         return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": "d"}}}
 
@@ -229,6 +246,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         body = self._body()
+        if self.path.startswith("/upload/artifact/") and not self.service.uploads_pass.is_set():
+            self.service.held.append(self.path)
+            self.service.uploads_pass.wait(_WAIT_S)
         with self.service.lock:
             self.service.uploads[self.path.removeprefix("/upload/")] = body
         self._answer(200, {})
@@ -252,7 +272,8 @@ class _Handler(BaseHTTPRequestHandler):
                 operation = getattr(service, name[1], None) if name else None
                 variables = request.get("variables") or {}
                 answer = operation(variables.get("input", variables)) if operation else {}
-            self._answer(200, {"data": answer})
+            is_failure = name is not None and name[1] == service.fails
+            self._answer(200, {"errors": [{"message": "failed by the test"}]} if is_failure else {"data": answer})
         else:
             self._answer(404, {})
 

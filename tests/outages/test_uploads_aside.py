@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from tests.backends import wandb_files
 from tests.backends.clearml_service import ClearMLService, session_events
+from tests.backends.wandb_service import KEY, WandbService, kill_core
 from tests.outages.support import variables, wait_for
 from tracelet import Experiment
 from tracelet.backends.clearml_backend import ClearMLBackend
+from tracelet.backends.wandb_backend import WandbBackend
 from tracelet.core.plugins import BackendPlugin
 from tracelet.core.records import STATUS_NAME, MetricData, MetricType
 from tracelet.core.sync import sync_run
@@ -122,3 +125,75 @@ def test_a_session_of_clearml_has_the_metrics_while_a_file_is_read(tmp_path: Pat
         with pytest.raises(RetryableError, match="was stopped"):
             reading.result()
     assert before == (session / "task.json").read_bytes()
+
+
+# -- Weights & Biases --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbService]:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with WandbService() as service:
+        yield service
+
+
+def losses_in(folder: Path) -> list[tuple[Any, ...]]:
+    points = wandb_files.points(wandb_files.read(wandb_files.files_of(folder)))
+    return [point for point in points if point[0] == "loss"]
+
+
+def test_wandb_has_the_metrics_while_an_upload_hangs_and_it_comes_again_after_a_kill(
+    wandb: WandbService, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In the run's file: wandb-core sends rows every 15 s, and at the end."""
+    for name, value in variables({"wandb__base_url": wandb.url, "wandb__api_key": KEY}).items():
+        monkeypatch.setenv(name, value)
+    wandb.uploads_pass.clear()
+    backend = WandbBackend()
+    with Experiment("digits", backend=backend, collectors=[]) as experiment:
+        experiment.log_artifact(weights, type="dataset")
+        wait_for(lambda: len(wandb.held) == 1)
+        kill_core(backend)
+        wait_for(lambda: len(wandb.held) == 2)  # No metric has come by which another thread would know.
+        for step in range(STEPS):
+            experiment.log_metric("loss", 1 / (step + 1), step)
+        wait_for(lambda: len(losses_in(tmp_path)) == STEPS)
+        (run,) = wandb.runs.values()
+        assert (0, []) == (wandb.operations["CommitArtifact"], run.exits)
+        wandb.uploads_pass.set()
+    assert ([0], weights.read_bytes()) == (run.exits, wandb.uploads["artifact/weights.bin"])
+    assert list(range(STEPS)) == [row["tracelet/step"] for row in run.rows if "loss" in row]
+    assert 0 < wandb.operations["CommitArtifact"]
+
+
+def test_a_service_of_wandb_that_refuses_an_artifact_for_now_is_asked_again(
+    wandb: WandbService, weights: Path, tmp_path: Path
+):
+    backend = WandbBackend()
+    started(backend, facts_in(tmp_path, "wandb"), base_url=wandb.url, api_key=KEY)
+    sdk = backend._process
+    wandb.fails = "CommitArtifact"
+    with pytest.raises(RetryableError, match=r"has not got the artifact 'weights\.bin': .*failed by the test"):
+        backend.handle_artifact(artifact(weights))
+    wandb.fails = None
+    backend.handle_artifact(artifact(weights))
+    assert backend._process is sdk  # Metrics need not wait for another one.
+    backend.stop()
+    with pytest.raises(RetryableError, match="was stopped"):
+        backend.handle_artifact(artifact(weights))
+
+
+def test_a_file_of_wandb_has_the_metrics_while_an_artifact_is_read(wandb: WandbService, tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    os.mkfifo(tmp_path / "data" / "slow")
+    backend = started(WandbBackend(), facts_in(tmp_path, "wandb"), mode="offline")
+    with ThreadPoolExecutor(1) as lane:
+        reading = lane.submit(backend.handle_artifact, artifact(tmp_path / "data"))
+        backend.handle_batch([loss(step) for step in range(STEPS)])
+        assert (STEPS, False) == (len(losses_in(tmp_path)), reading.done())
+        (tmp_path / "data" / "slow").write_bytes(b"content")
+        reading.result()
+        assert ["data"] == [one.name for one in wandb_files.read(wandb_files.files_of(tmp_path)).artifacts]
+    backend.stop()

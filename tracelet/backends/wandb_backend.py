@@ -1,59 +1,31 @@
 """Delivers to Weights & Biases: to its service, or to files that `wandb sync` brings there.
 
-Every call comes on the thread `tracelet-wandb`, in the order that `tracelet.core.plugins` tells. The SDK itself runs in
-a process of its own; this class starts it, hands it the records, and starts it again where it died. The guarantee: when
-`handle_batch` returns, the records are in the run's `.wandb` file, and so in the kernel's hands; online, wandb-core
-brings them to the service, and what it could not bring is sent at the next start of the run.
+Every call comes on the thread `tracelet-wandb`, in the order that `tracelet.core.plugins` tells, but for
+`handle_artifact`, which comes on `tracelet-wandb-artifacts`. The SDK itself runs in a process of its own; this class
+starts it, hands it the records, and starts it again where it died. The guarantee: when `handle_batch` returns, the
+records are in the run's `.wandb` file, and so in the kernel's hands; online, wandb-core brings them to the service, and
+what it could not bring is sent at the next start of the run. When `handle_artifact` returns, the artifact is with the
+service, or offline in the file.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, final
+from typing import Any, ClassVar, Final, final
 
-from pydantic import Field, SecretStr
-
-from tracelet.backends._base import BackendSettings, RunFacts
+from tracelet.backends._base import RunFacts
 from tracelet.backends._wandb import mapping
-from tracelet.backends._wandb.process import WandbProcess
+from tracelet.backends._wandb.process import Channel, WandbProcess
+from tracelet.backends._wandb.settings import WandbSettings
 from tracelet.core.changes import Change, StoredPoint
 from tracelet.core.plugins import BackendPlugin, PluginMetadata, PluginType
 from tracelet.core.records import MetricData
-from tracelet.errors import DeliveryError, MissingDependencyError, PartialDeliveryError, RejectedError
+from tracelet.errors import DeliveryError, MissingDependencyError, PartialDeliveryError, RejectedError, RetryableError
 
 _PART: Final = 1_000  # Records that the SDK's process works on while the next ones are made ready.
-
-
-@final
-class WandbSettings(BackendSettings):
-    """What can be set. None: W&B's own settings decide (`WANDB_…` variables, `wandb login`, its settings files).
-
-    Attributes:
-        mode: None: as `WANDB_MODE` says, else online where W&B has a key, else offline.
-        project: None: `WANDB_PROJECT`, else the run's project.
-        dir: Where the directory `wandb` is made. None: `WANDB_DIR`, else the working directory.
-        api_key: None: the one that W&B finds. It reaches no file and no environment.
-        timeout_s: How long an attempt to reach the service may take.
-        finish_timeout_s: How long the end of a run may take to bring the last records to the service.
-    """
-
-    mode: Literal["online", "offline"] | None = None
-    project: str | None = None
-    entity: str | None = None
-    dir: str | None = None
-    group: str | None = None
-    job_type: str | None = None
-    notes: str | None = None
-    api_key: SecretStr | None = None
-    base_url: str | None = None
-    timeout_s: float = Field(30.0, gt=0)
-    finish_timeout_s: float = Field(300.0, gt=0)
-
-    def revealed(self) -> dict[str, Any]:
-        """The values with the key in plain, for the SDK's process alone."""
-        return {**self.model_dump(), "api_key": self.api_key and self.api_key.get_secret_value()}
 
 
 @final
@@ -62,10 +34,14 @@ class WandbBackend(BackendPlugin):
 
     # wandb-core writes to its file every 10 ms, and each batch waits for that: 512 records came to half of this rate.
     max_batch: ClassVar[int] = 10_000
+    uploads_aside: ClassVar[bool] = True
 
-    _given: Mapping[str, Any] = {}  # What the SDK's process is given: facts and settings.
-    _process: WandbProcess | None = None
-    _remote: Mapping[str, Any] = {}  # What the SDK's process tells of the run.
+    def __init__(self) -> None:
+        self._given: Mapping[str, Any] = {}  # What the SDK's process is given: facts and settings.
+        self._process: WandbProcess | None = None
+        self._remote: Mapping[str, Any] = {}  # What the SDK's process tells of the run.
+        self._is_started = False
+        self._lock = threading.Lock()  # Held by who opens the process, ends it, or uses its main channel.
 
     @classmethod
     def get_metadata(cls) -> PluginMetadata:
@@ -100,7 +76,9 @@ class WandbBackend(BackendPlugin):
             PermanentError: W&B refuses it, or is switched off.
             RetryableError: The service can't be reached.
         """
-        self._opened()
+        with self._lock:
+            self._opened()
+            self._is_started = True
 
     def stop(self) -> None:
         """End the run as its status says; without a status it stays open.
@@ -108,12 +86,14 @@ class WandbBackend(BackendPlugin):
         Raises:
             RetryableError: The service has not got everything yet.
         """
-        process, self._process = self._process, None
-        if process is not None:
-            try:
-                process.call("close")
-            finally:
-                process.end()
+        with self._lock:
+            self._is_started = False
+            process, self._process = self._process, None
+            if process is not None:
+                try:
+                    process.main.call("close")
+                finally:
+                    process.end()
 
     def get_status(self) -> dict[str, Any]:
         """Mode, where the run is, and the `.wandb` files; those of offline mode wait for `wandb sync`."""
@@ -134,21 +114,37 @@ class WandbBackend(BackendPlugin):
             PartialDeliveryError: The first ones are stored, and W&B can't take the next one.
             RetryableError: How far it came is not known.
         """
-        process = self._opened()
-        try:
-            parts = range(0, len(metrics), _PART)
-            for begin in parts:
-                process.begin("take", records=[_fields(metric) for metric in metrics[begin : begin + _PART]])
-            process.begin("store")
-            for _ in parts:
-                process.result()
-            answer = process.result()
-        except (DeliveryError, MissingDependencyError):
-            self._process = None  # Whatever it was, a new one begins with a clean slate.
-            process.kill()
-            raise
+        with self._lock:
+            process = self._opened()
+            try:
+                answer = _taken(process.main, metrics)
+            except (DeliveryError, MissingDependencyError):
+                self._abandon(process)
+                raise
         if answer["rejected"] is not None:
             raise PartialDeliveryError(answer["arrived"]) from RejectedError(answer["rejected"])
+
+    def handle_artifact(self, metric: MetricData) -> None:
+        """Bring an artifact to the service, or offline into the file, while other records are taken.
+
+        Raises:
+            RejectedError: The file is gone, or W&B can't have it.
+            RetryableError: It has not arrived.
+        """
+        with self._lock:
+            if not self._is_started:
+                raise RetryableError("the delivery to W&B was stopped")
+            process = self._opened()
+        try:
+            answer = process.artifacts.call("upload", record=_fields(metric))
+        except (DeliveryError, MissingDependencyError):
+            with self._lock:
+                self._abandon(process)
+            raise
+        if "rejected" in answer:
+            raise RejectedError(answer["rejected"])
+        if "failed" in answer:
+            raise RetryableError(f"W&B has not got the artifact {metric.name!r}: {answer['failed']}")
 
     def plan(self, metric: MetricData) -> Sequence[Change]:
         """What W&B holds otherwise than it was logged."""
@@ -156,24 +152,43 @@ class WandbBackend(BackendPlugin):
 
     def read_back(self, name: str) -> Sequence[StoredPoint]:
         """The points of a series: of the service, or of a run that is offline those in all its `.wandb` files."""
-        process = self._process or WandbProcess(self._given["facts"]["state_dir"])
-        try:
-            return [StoredPoint(*point) for point in process.call("read_back", **self._given, series=name)]
-        finally:
-            if process is not self._process:
-                process.end()
+        with self._lock:
+            process = self._process or WandbProcess(self._given["facts"]["state_dir"])
+            try:
+                return [StoredPoint(*point) for point in process.main.call("read_back", **self._given, series=name)]
+            finally:
+                if process is not self._process:
+                    process.end()
 
     def _opened(self) -> WandbProcess:
         """The process with the run open in it."""
         if self._process is None:
             process = WandbProcess(self._given["facts"]["state_dir"])
             try:
-                self._remote = process.call("open", **self._given)
+                self._remote = process.main.call("open", **self._given)
             except BaseException:
                 process.kill()
                 raise
             self._process = process
         return self._process
+
+    def _abandon(self, process: WandbProcess) -> None:
+        """Whatever went wrong, a new one begins with a clean slate. The other thread may have seen to that."""
+        if self._process is process:
+            self._process = None
+            process.kill()
+
+
+def _taken(channel: Channel, metrics: Sequence[MetricData]) -> dict[str, Any]:
+    """Hand records over: how many have `arrived`, and why the next one is `rejected`, or None."""
+    parts = range(0, len(metrics), _PART)
+    for begin in parts:
+        channel.begin("take", records=[_fields(metric) for metric in metrics[begin : begin + _PART]])
+    channel.begin("store")
+    for _ in parts:
+        channel.result()
+    answer: dict[str, Any] = channel.result()
+    return answer
 
 
 def _fields(metric: MetricData) -> list[Any]:

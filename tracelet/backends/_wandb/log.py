@@ -1,14 +1,15 @@
 """Reads what the SDK of Weights & Biases has written to its `.wandb` file, also while it writes.
 
-In the SDK's process, on its main thread. The file has 7 bytes of header, then the log format of LevelDB: blocks of
-32 KiB with pieces of records, each with a CRC. The guarantee: a record is given when it is wholly in the file, once,
-and in order; a torn end is no error, it may still be written.
+In the SDK's process: `TransactionLog` for one thread at a time, `Sent` for any. The file has 7 bytes of header, then
+the log format of LevelDB: blocks of 32 KiB with pieces of records, each with a CRC. The guarantee: a record is given
+when it is wholly in the file, once, and in order; a torn end is no error, it may still be written.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+import threading
 import time
 import zlib
 from collections import Counter
@@ -110,3 +111,32 @@ class TransactionLog:
             return None
         self._position += _PIECE.size + length
         return kind, body
+
+
+@final
+class Sent:
+    """Counts what wandb-core was sent, and waits until it is in its file."""
+
+    def __init__(self, path: str | os.PathLike[str], probe: Callable[[], object]) -> None:
+        """Nothing was sent yet; for the rest see `TransactionLog.wait_for`."""
+        self._log = TransactionLog(path)
+        self._probe = probe
+        self._counts: Counter[str] = Counter()
+        self._counting = threading.Lock()
+        self._waiting = threading.Lock()
+
+    def add(self, kind: str, count: int = 1) -> None:
+        """So many more records of a kind were sent."""
+        with self._counting:
+            self._counts[kind] += count
+
+    def wait(self, *kinds: str) -> None:
+        """Wait until all so far of these kinds is in the file; without any, all of every kind.
+
+        Raises:
+            TimeoutError, OSError: It does not come, or wandb-core is gone.
+        """
+        with self._counting:
+            expected = {kind: self._counts[kind] for kind in kinds or self._counts}
+        with self._waiting:
+            self._log.wait_for(expected, self._probe)

@@ -1,29 +1,30 @@
 """A run of Weights & Biases, in the process that is the SDK's alone: see `_wandb.process` for who calls it, and how.
 
-All calls come on that process's main thread, in the order `WandbRun()`, (`take`…, `store`)…, `close`. The guarantee:
-when `store` returns, what was taken is in the run's `.wandb` file, and so in the kernel's hands.
+All calls come on that process's main thread, in the order `WandbRun()`, (`take`…, `store`)…, `close`; those of
+`uploads` on the other one. The guarantee: when `store` returns, what was taken is in the run's `.wandb` file, and so in
+the kernel's hands.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 from tracelet.backends._wandb import mapping
-from tracelet.backends._wandb.artifacts import aliases, artifact
 from tracelet.backends._wandb.configuration import Configuration
 from tracelet.backends._wandb.ending import end_run
 from tracelet.backends._wandb.history import History
 from tracelet.backends._wandb.init import open_run, place_of
 from tracelet.backends._wandb.lineage import Lineage
-from tracelet.backends._wandb.log import TransactionLog
+from tracelet.backends._wandb.log import Sent
 from tracelet.backends._wandb.mapping import AXIS_PREFIX, STEP_KEY, Form
 from tracelet.backends._wandb.media import media
 from tracelet.backends._wandb.rows import Rows
 from tracelet.backends._wandb.stored import send_again
+from tracelet.backends._wandb.uploads import Uploads
 from tracelet.core.records import (
     DEFINE_PREFIX,
     DESCRIPTION_NAME,
@@ -63,10 +64,12 @@ class WandbRun:
         self._taken = 0  # Records since `store`.
         self._fault: Exception | None = None  # What is wrong with the record after these.
         self._rows = Rows(self._log, self._state["axes"] or {})
-        self._sent: Counter[str] = Counter()  # The records that wandb-core was sent, by kind.
         self._run = open_run(self._wandb, facts, settings, self._state["tags"] or ())
         self._file = os.fspath(self._run.settings.sync_file)
-        self._written = TransactionLog(self._file)
+        # Defined again it changes nothing, and it fails where wandb-core is gone.
+        probe = functools.partial(self._run.define_metric, STEP_KEY, hidden=True)
+        self._sent = Sent(self._file, probe)
+        self.uploads = Uploads(self._wandb, self._run, self._sent, probe)
         self._history = History(self._run)
         self._config = Configuration(self._run)
         self._lineage = Lineage(self._wandb, self._run, settings, self._state)
@@ -115,7 +118,8 @@ class WandbRun:
         """
         self._rows.end()
         self._send_config()
-        self._wait_until_written()
+        self._history.send()
+        self._sent.wait()
         taken, fault = self._taken, self._fault
         self._taken, self._fault = 0, None
         return taken, fault
@@ -141,7 +145,7 @@ class WandbRun:
             case Form.CONFIG:
                 self._config.update({self._config.key(record.name): mapping.config_value(record.value)})
             case Form.ARTIFACT:
-                self._run.log_artifact(artifact(self._wandb, record), aliases=aliases(record))
+                self.uploads.log(record)
             case Form.FACT:
                 self._take_fact(record)
 
@@ -174,7 +178,7 @@ class WandbRun:
 
     def _log(self, row: dict[str, Any]) -> None:
         self._history.log(row)
-        self._sent["history"] += 1
+        self._sent.add("history")
 
     def _define(self, key: str, axis: str) -> None:
         self._run.define_metric(AXIS_PREFIX + axis, hidden=True)
@@ -182,18 +186,14 @@ class WandbRun:
 
     # -- what is stored ------------------------------------------------------------------------------------------------
 
-    def _wait_until_written(self) -> None:
-        self._history.send()
-        # What is defined again changes nothing, and fails where wandb-core is gone.
-        self._written.wait_for(self._sent, probe=lambda: self._run.define_metric(STEP_KEY, hidden=True))
-
     def _send_config(self) -> None:
-        self._sent["config"] += self._config.send()
+        self._sent.add("config", int(self._config.send()))
 
     def _resend(self, files: Sequence[str]) -> None:
         """Send again what a wandb-core which died had written to its files, and not brought to the service."""
         if not self._run.offline:
             self._config.update(send_again(files, self._run, self._log))
             self._send_config()
-            self._wait_until_written()
+            self._history.send()
+            self._sent.wait()
             self._state.update({"unfinished": [self._file]})

@@ -1,16 +1,20 @@
 """The process in which the SDK of Weights & Biases runs: `python -m tracelet.backends._wandb.serve`.
 
-Answers the calls of `_wandb.process`, one line of JSON each, one after the other on the main thread. The end of the
-input without `close` means that the caller is gone: what W&B has is brought out, and the run is not marked as ended.
+Answers the calls of `_wandb.process`, one line of JSON each, one after the other on the main thread; those about
+artifacts come through a socket, whose descriptor is the argument, and are answered on a thread of their own. The end of
+the input without `close` means that the caller is gone: what W&B has is brought out, and the run is not marked as
+ended.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping
-from typing import Any, final
+from typing import Any, TextIO, final
 
 from tracelet.backends._wandb.run import WandbRun
 from tracelet.backends._wandb.stored import read_back
@@ -27,9 +31,21 @@ class Server:
             "open": self._open,
             "take": self._take,
             "store": self._store,
+            "upload": self._upload,
             "read_back": read_back,
             "close": self._close,
         }
+
+    def serve(self, requests: TextIO, answers: TextIO) -> None:
+        """Answer calls until the input ends."""
+        for line in requests:
+            answers.write(self.answer(line) + "\n")
+            answers.flush()
+
+    def serve_artifacts(self, descriptor: int) -> None:
+        """Answer calls of a socket, on this thread."""
+        with socket.socket(fileno=descriptor) as ours:
+            self.serve(ours.makefile("r", encoding="ascii"), ours.makefile("w", encoding="ascii"))
 
     def answer(self, line: str) -> str:
         """One call's answer. Whatever goes wrong becomes part of it."""
@@ -63,6 +79,9 @@ class Server:
         arrived, fault = self._opened.store()
         return {"arrived": arrived, "rejected": None if fault is None else f"{type(fault).__name__}: {fault}"}
 
+    def _upload(self, record: list[Any]) -> dict[str, Any]:
+        return self._opened.uploads.upload(record)
+
     def _close(self) -> None:
         run, self._run = self._opened, None
         run.close()
@@ -81,9 +100,8 @@ def main() -> None:
         os.dup2(2, 1)
         expect_many_records()
         server = Server()
-        for line in requests:
-            answers.write(server.answer(line) + "\n")
-            answers.flush()
+        threading.Thread(target=server.serve_artifacts, args=(int(sys.argv[1]),), daemon=True).start()
+        server.serve(requests, answers)
         server.end()
     sys.stdout.flush()
     os._exit(0)  # The interpreter's own way takes up to 0.4 s, and the end of the user's run waits for it.
