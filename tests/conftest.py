@@ -8,6 +8,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Several tests run at once, each with processes of its own: threads that wait for each other would cost more than they
+# give. Before anything has imported numpy or torch, and for all processes that the tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A machine under load is no failure: no test has a deadline but pytest's own timeout.
 hypothesis.settings.register_profile("tracelet", deadline=None)
 hypothesis.settings.load_profile("tracelet")

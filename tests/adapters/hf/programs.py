@@ -15,7 +15,7 @@ ROOT = HERE.parents[2]
 def run(command: Sequence[str | Path], expected: int | None = 0) -> str:
     """The output of a Python program, which ends with this status; None for any that is not 0."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TRACELET_")}
-    ours = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TRACELET_COLLECTORS": ""}
+    ours = {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "TRACELET_COLLECTORS": ""}
     command = [sys.executable, "-W", "ignore", *command]
     done = subprocess.run(command, check=False, env=clean | ours, capture_output=True, text=True, timeout=280)
     assert done.returncode != 0 if expected is None else done.returncode == expected, done.stdout + done.stderr

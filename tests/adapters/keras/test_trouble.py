@@ -13,7 +13,7 @@ import pytest
 
 import tracelet
 from tests.adapters.keras.reading import nothing_recorded, only_run, points, steps
-from tests.adapters.keras.workers import KerasProcess
+from tests.adapters.keras.workers import BACKENDS, KerasProcess
 from tests.docs.test_pages import ROOT
 from tracelet import RunStatus
 from tracelet.errors import PluginNotFoundError, RunNotFoundError, UsageError
@@ -228,7 +228,13 @@ backup = keras.callbacks.BackupAndRestore("backup")
 """
 
 
-@pytest.mark.parametrize("order", ["[callback, backup, *more]", "[backup, callback, *more]"])
+# The order is no matter of Keras' backend.
+ORDERS = [
+    *((backend, "[callback, backup, *more]") for backend in BACKENDS), (BACKENDS[0], "[backup, callback, *more]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("keras", "order"), ORDERS, indirect=["keras"])
 def test_backup_and_restore_goes_on_with_the_run_and_its_steps(keras: KerasProcess, order: str):
     again = f"""{BACKUP}
 more = [models.At(20, kill)] if sys.argv[1:] == ["kill"] else []

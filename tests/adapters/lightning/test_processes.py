@@ -21,7 +21,7 @@ ROOT = HERE.parents[2]
 
 
 def python(*arguments: str | Path, succeeds: bool = True) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-W", "ignore", *arguments]
     done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     assert (done.returncode == 0) is succeeds, done.stdout + done.stderr

@@ -36,7 +36,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a training was killed, then failed, then was interrupted, and then came to its end."""
     home = tmp_path_factory.mktemp("interrupted")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRACELET_")}
-    environment = {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TRACELET_COLLECTORS": ""}
+    environment = {**kept, "PYTHONPATH": str(ROOT), "TRACELET_COLLECTORS": ""}
     plan = [("kill", 11, -9), ("exception", 19, 1), ("interrupt", 21, 1), ("nothing", 0, 0)]
     checkpoint: Any = "none"
     for how, step, code in plan:
