@@ -22,7 +22,7 @@ LAYERS = [
     {"tracelet.errors", "tracelet.core.records", "tracelet.core.changes", "tracelet.core.alerts"},
     {"tracelet.settings", "tracelet.utils"},
     {"tracelet.journal"},
-    {"tracelet.core.plugins", "tracelet.core.plugin_facts", "tracelet.core.importer"},
+    {"tracelet.core.plugins", "tracelet.core.plugin_facts", "tracelet.core.plugin_settings", "tracelet.core.importer"},
     {"tracelet.delivery"},
     {
         "tracelet.core.orchestrator",

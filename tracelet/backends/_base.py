@@ -7,9 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self, final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from tracelet.errors import SettingsError
+from tracelet.core.plugin_settings import PluginSettings
 
 
 @final
@@ -32,27 +30,7 @@ class RunFacts:
         return cls(**{field.name: config[field.name] for field in fields(cls) if field.name in config})
 
 
-class BackendSettings(BaseModel):
-    """The base of a backend's own settings: unknown names and wrong values are errors that name the remedy."""
+class BackendSettings(PluginSettings):
+    """The base of a backend's own settings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    @classmethod
-    def parse(cls, backend: str, config: Mapping[str, Any]) -> Self:
-        """Check a backend's configuration; what `RunFacts` takes is passed over.
-
-        Raises:
-            SettingsError: A name is unknown or a value does not fit. No value is part of the text: it may be a key.
-        """
-        facts = {field.name for field in fields(RunFacts)}
-        try:
-            return cls(**{name: value for name, value in config.items() if name not in facts})
-        except ValidationError as error:
-            details = error.errors(include_url=False, include_context=False, include_input=False)
-        known = ", ".join(cls.model_fields)
-        faults = [
-            f"{'.'.join(map(str, detail['loc']))}: "
-            + (f"there is no such setting; there are {known}" if detail["type"] == "extra_forbidden" else detail["msg"])
-            for detail in details
-        ]
-        raise SettingsError(f"the settings of the backend {backend!r} are wrong: {'; '.join(faults)}")
+    kind = "backend"

@@ -7,59 +7,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, ParamSpec, Self, TypeVar, final
+from typing import Annotated, Any, ParamSpec, TypeVar, final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from tracelet.core.plugin_settings import PluginSettings
 from tracelet.core.records import MetricData, MetricType
-from tracelet.errors import SettingsError
 
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_FACTS = (
-    "run_name",
-    "run_id",
-    "run_uuid",
-    "run_project",
-    "run_created_s",
-    "run_program",
-    "run_dir",
-    "run_redactor",
-    "state_dir",
-)
-"""What `initialize` is told of the run, beside the settings."""
 
-
-class CollectorSettings(BaseModel):
-    """The base of a collector's own settings: unknown names and wrong values are errors that name the remedy.
+class CollectorSettings(PluginSettings):
+    """The base of a collector's own settings.
 
     Attributes:
         interval: Time between two readings, in seconds.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind = "collector"
 
     interval: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
-
-    @classmethod
-    def parse(cls, collector: str, config: Mapping[str, Any]) -> Self:
-        """Check a collector's configuration; what the run is, is passed over.
-
-        Raises:
-            SettingsError: A name is unknown or a value does not fit.
-        """
-        try:
-            return cls(**{name: value for name, value in config.items() if name not in _FACTS})
-        except ValidationError as error:
-            details = error.errors(include_url=False, include_context=False, include_input=False)
-        faults = (f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in details)
-        raise SettingsError(
-            f"the settings of the collector {collector!r} are wrong: {'; '.join(faults)}. "
-            f"There are {', '.join(cls.model_fields)}"
-        )
 
 
 @final

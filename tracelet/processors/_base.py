@@ -11,13 +11,13 @@ import functools
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Final, Generic, Self, TypeVar, final
+from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar, final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BeforeValidator
 
+from tracelet.core.plugin_settings import PluginSettings
 from tracelet.core.plugins import PluginMetadata, PluginType, ProcessorPlugin
 from tracelet.core.records import MetricData, MetricType
-from tracelet.errors import SettingsError
 
 RELEASED: Final = "released"
 """Stands in the metadata of a record that has to reach the backend as it is: what it is near to."""
@@ -27,9 +27,6 @@ OWN_PREFIX: Final = "tracelet/"
 
 SCALARS: Final = (MetricType.SCALAR, MetricType.SYSTEM)
 
-_FACTS: Final = frozenset({
-    "run_name", "run_id", "run_uuid", "run_project", "run_created_s", "run_program", "run_dir", "state_dir",
-})  # fmt: skip  # What `initialize` is told of the run, beside the settings.
 _MAX_SERIES: Final = 100_000  # With state; what comes of further ones goes through as it is.
 
 
@@ -54,33 +51,16 @@ Regex = Annotated[str, AfterValidator(_as_pattern)]
 """A regular expression."""
 
 
-class ProcessorSettings(BaseModel):
-    """The base of a processor's own settings: unknown names and wrong values are errors that name the remedy.
+class ProcessorSettings(PluginSettings):
+    """The base of a processor's own settings.
 
     Attributes:
         match: The records that it is for, by their names.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    kind = "processor"
 
     match: Patterns = ("*",)
-
-    @classmethod
-    def parse(cls, processor: str, config: Mapping[str, Any]) -> Self:
-        """Check a processor's configuration; what the run is, is passed over.
-
-        Raises:
-            SettingsError: A name is unknown or a value does not fit.
-        """
-        try:
-            return cls(**{name: value for name, value in config.items() if name not in _FACTS})
-        except ValidationError as error:
-            details = error.errors(include_url=False, include_context=False, include_input=False)
-        faults = [": ".join((*map(str, detail["loc"]), detail["msg"])) for detail in details]
-        raise SettingsError(
-            f"the settings of the processor {processor!r} are wrong: {'; '.join(faults)}. "
-            f"There are {', '.join(cls.model_fields)}"
-        )
 
 
 def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
