@@ -14,10 +14,12 @@ import pytest
 
 from tests.backends import wandb_files
 from tests.backends.clearml_service import ClearMLService, session_events
+from tests.backends.neptune_files import folders
 from tests.backends.wandb_service import KEY, WandbService, kill_core
 from tests.outages.support import variables, wait_for
 from tracelet import Experiment
 from tracelet.backends.clearml_backend import ClearMLBackend
+from tracelet.backends.neptune_backend import NeptuneBackend
 from tracelet.backends.wandb_backend import WandbBackend
 from tracelet.core.plugins import BackendPlugin
 from tracelet.core.records import STATUS_NAME, MetricData, MetricType
@@ -197,3 +199,16 @@ def test_a_file_of_wandb_has_the_metrics_while_an_artifact_is_read(wandb: WandbS
         reading.result()
         assert ["data"] == [one.name for one in wandb_files.read(wandb_files.files_of(tmp_path)).artifacts]
     backend.stop()
+
+
+# -- Neptune -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_queue_of_neptune_takes_an_artifact_without_reading_it(tmp_path: Path):
+    """A pipe that nobody writes to can't be read: that would hang."""
+    os.mkfifo(tmp_path / "slow")
+    backend = started(NeptuneBackend(), facts_in(tmp_path, "neptune"), mode="offline")
+    backend.handle_batch([artifact(tmp_path / "slow"), loss(0)])
+    backend.stop()
+    (folder,) = folders()
+    assert str(tmp_path / "slow") in (folder / "data-1.log").read_text()
