@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from dataclasses import replace
 
 import pytest
 
-from tests.delivery.support import WAIT_S, Processor, arrived, names
+from tests.delivery.support import WAIT_S, Processor, arrived, in_eight_threads, names
 from tracelet import Experiment, load_run
 from tracelet.core.records import PLUGIN_ERRORS_NAME, STATUS_NAME, MetricType
 from tracelet.errors import PluginContractError, RetryableError
@@ -33,16 +32,7 @@ def log_from_eight_threads(experiment: Experiment, steps: int) -> None:
         for step in range(steps):
             experiment.log_metric(f"thread{thread}", step + 0.5, step)
 
-    before_s = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=log, args=(thread,)) for thread in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before_s)
+    in_eight_threads(log)
 
 
 def steps_of(backend: MemoryBackend, name: str) -> list[int]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from tests.delivery.support import WAIT_S, Delivery, Plain, Processor, arrived, names
+from tests.delivery.support import WAIT_S, Delivery, Plain, Processor, arrived, in_eight_threads, names
 from tracelet.core.plugins import PluginState
 from tracelet.core.records import PLUGIN_ERRORS_NAME, MetricData, MetricType
 from tracelet.errors import CorruptJournalError, MissingDependencyError, PermanentError, RetryableError
@@ -404,16 +403,7 @@ def test_eight_threads_two_backends_every_record_in_its_threads_order(delivery: 
             if step % 100 == 99:
                 delivery.writer.write_record(f"thread{thread}", "text", MetricType.TEXT, step=step)
 
-    before_s = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=log, args=(thread,)) for thread in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before_s)
+    in_eight_threads(log)
     assert all(worker.flush().result(WAIT_S) for worker in workers)
     expected = [
         (step, kind)

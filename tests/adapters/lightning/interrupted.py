@@ -5,8 +5,6 @@ HOW is `kill`, `exception`, `interrupt` or `nothing`, in the step STEP; CHECKPOI
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from typing import Any
 
@@ -14,6 +12,7 @@ import lightning.pytorch as L
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from tests.adapters.resume.interrupted import Interruption
 from tracelet_lightning import TraceletLogger
 
 BATCHES, EPOCHS = 8, 3
@@ -22,18 +21,11 @@ BATCHES, EPOCHS = 8, 3
 class Model(L.LightningModule):
     def __init__(self, how: str, step: int) -> None:
         super().__init__()
-        self.how, self.step = how, step
+        self.interrupt = Interruption(how, step)
         self.layer = torch.nn.Linear(4, 1)
 
     def training_step(self, batch: Any, index: int) -> Any:
-        if self.global_step == self.step:
-            match self.how:
-                case "kill":
-                    os.kill(os.getpid(), signal.SIGKILL)
-                case "exception":
-                    raise RuntimeError("no memory")
-                case "interrupt":
-                    os.kill(os.getpid(), signal.SIGINT)
+        self.interrupt(self.global_step)
         loss = (self.layer(batch[0]) ** 2).mean()
         self.log("train/loss", loss, on_step=True, on_epoch=True)
         return loss
