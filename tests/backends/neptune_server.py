@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import jwt
 
+_WAIT_S = 60.0
 _MODELS = {
     "ClientConfig": ["apiUrl", "applicationUrl"],
     "Tokens": ["accessToken", "refreshToken"],
@@ -43,6 +44,10 @@ _OPERATIONS: dict[str, dict[str, tuple[str, str | None, list[tuple[str, str]]]]]
         "getExperiment": ("get", "Experiment", [("experimentId", "query")]),
         "getExperimentAttributes": ("get", "Attributes", [("experimentId", "query")]),
         "executeOperations": ("post", None, [("experimentId", "query"), ("operations", "body")]),
+        "fileAtomUpload": ("post", "Fault", [("experimentIdentifier", "query"), ("attribute", "query")]),
+        "fileAtomMultipartUploadStart": ("post", "Fault", []),
+        "fileAtomMultipartUploadFinish": ("post", "Fault", []),
+        "fileAtomMultipartUploadPart": ("put", "Fault", []),
         "ping": ("post", "Fault", [("experimentId", "query")]),
     },
 }
@@ -74,7 +79,8 @@ def _swagger(part: str, address: str) -> dict[str, Any]:
 class NeptuneServer:
     """What the server holds.
 
-    `runs` are by id; each has its custom id and its fields, a series of which is a list of (step, value, ms).
+    `runs` are by id; each has its custom id and its fields, a series of which is a list of (step, value, ms). `held`
+    are the files that wait until `uploads_pass` is set.
     """
 
     def __init__(self, address: str) -> None:
@@ -83,6 +89,9 @@ class NeptuneServer:
         self.faults: list[str] = []
         self.is_away = threading.Event()
         self.is_closed_to_us = threading.Event()
+        self.held: list[str] = []
+        self.uploads_pass = threading.Event()
+        self.uploads_pass.set()
 
     @property
     def token(self) -> str:
@@ -98,10 +107,18 @@ class NeptuneServer:
             "getExperiment": lambda: self._experiment(query["experimentId"].rpartition("/")[2]),
             "getExperimentAttributes": lambda: {"attributes": []},
             "executeOperations": lambda: self._execute(self.runs[query["experimentId"]]["fields"], body),
+            "fileAtomUpload": lambda: self._upload(query, body),
             "ping": dict,
             "token": lambda: {"access_token": self._jwt(), "refresh_token": "r", "token_type": "bearer"},
         }
         return handlers[operation]()
+
+    def _upload(self, query: dict[str, str], content: bytes) -> dict[str, list[str]]:
+        if not self.uploads_pass.is_set():
+            self.held.append(query["attribute"])
+            self.uploads_pass.wait(_WAIT_S)
+        self.runs[query["experimentIdentifier"]]["fields"][query["attribute"]] = content
+        return {"errors": []}
 
     def _jwt(self) -> str:
         return jwt.encode({"exp": int(time.time()) + 3600, "azp": "cli", "iss": self.address}, "k" * 32)
@@ -163,7 +180,8 @@ def neptune_server() -> Iterator[NeptuneServer]:
             elif name == "swagger.json":
                 status, answer = 200, _swagger(part, neptune.address)
             elif name and part in (*_OPERATIONS, "openid-connect"):
-                body = json.loads(data) if data.startswith((b"{", b"[")) else None
+                is_json = name != "fileAtomUpload" and data.startswith((b"{", b"["))
+                body = json.loads(data) if is_json else data or None
                 query = {key: values[0] for key, values in parse_qs(url.query).items()}
                 status, answer = 200, neptune.answer(name, query, body)
             else:
@@ -186,5 +204,6 @@ def neptune_server() -> Iterator[NeptuneServer]:
         try:
             yield neptune
         finally:
+            neptune.uploads_pass.set()
             server.shutdown()
             thread.join()

@@ -10,6 +10,7 @@ import pytest
 
 from tests.backends.neptune_files import folders, operations, stored_run
 from tests.backends.neptune_support import TIME_S, custom, deliver, record, scalar
+from tracelet.backends._neptune.paths import NeptunePaths
 from tracelet.backends.neptune_backend import NeptuneBackend
 from tracelet.core.changes import ChangeKind
 from tracelet.core.records import DEFINE_PREFIX, DESCRIPTION_NAME, GIT_COMMIT_NAME, STATUS_NAME, TAG_PREFIX, MetricType
@@ -227,3 +228,16 @@ def test_a_record_whose_file_is_gone_is_refused_before_anything_is_taken(tmp_pat
     with pytest.raises(RejectedError, match=r"'image' can't be read.*gone\.png"):
         deliver(tmp_path, [scalar("a", 1.0, 0), gone])
     assert {} == stored_run().series
+
+
+def test_what_is_reserved_beside_all_else_is_nobody_elses(tmp_path: Path):
+    paths = NeptunePaths(tmp_path)
+    assert ("a/b", True) == paths.place("noted", "a/b")
+    assert ("a_", True) == paths.reserve("kept", "a")  # `a` is a namespace now.
+    paths.rollback()
+    assert ("a__", True) == paths.place("other", "a_")
+    paths.close()
+    again = NeptunePaths(tmp_path)
+    assert ("a_", True) == again.reserve("kept", "anything")
+    assert ("a/b", True) == again.place("noted", "a/b")  # It was forgotten.
+    again.close()

@@ -14,7 +14,8 @@ import pytest
 
 from tests.backends import wandb_files
 from tests.backends.clearml_service import ClearMLService, session_events
-from tests.backends.neptune_files import folders
+from tests.backends.neptune_files import folders, operations
+from tests.backends.neptune_server import NeptuneServer, neptune_server
 from tests.backends.wandb_service import KEY, WandbService, kill_core
 from tests.outages.support import variables, wait_for
 from tracelet import Experiment
@@ -24,7 +25,9 @@ from tracelet.backends.wandb_backend import WandbBackend
 from tracelet.core.plugins import BackendPlugin
 from tracelet.core.records import STATUS_NAME, MetricData, MetricType
 from tracelet.core.sync import sync_run
+from tracelet.delivery.lease import is_leased
 from tracelet.errors import RetryableError
+from tracelet.journal.directory import delivery_directory
 from tracelet.settings import TraceletSettings
 
 FILE_BYTES = 3 << 20
@@ -206,9 +209,50 @@ def test_a_file_of_wandb_has_the_metrics_while_an_artifact_is_read(wandb: WandbS
 
 def test_a_queue_of_neptune_takes_an_artifact_without_reading_it(tmp_path: Path):
     """A pipe that nobody writes to can't be read: that would hang."""
-    os.mkfifo(tmp_path / "slow")
+    for name in ("slow", "slower"):
+        os.mkfifo(tmp_path / name)
     backend = started(NeptuneBackend(), facts_in(tmp_path, "neptune"), mode="offline")
     backend.handle_batch([artifact(tmp_path / "slow"), loss(0)])
+    with ThreadPoolExecutor(1) as lane:  # As one that was set aside before the mode was changed.
+        lane.submit(backend.handle_artifact, artifact(tmp_path / "slower")).result()
     backend.stop()
+    with pytest.raises(RetryableError, match="was stopped"):
+        backend.handle_artifact(artifact(tmp_path / "slower"))
     (folder,) = folders()
-    assert str(tmp_path / "slow") in (folder / "data-1.log").read_text()
+    assert [str(tmp_path / "slow"), str(tmp_path / "slower")] == [
+        operation["file_path"] for operation in operations(folder) if operation["type"] == "UploadFile"
+    ]
+
+
+@pytest.fixture
+def neptune(monkeypatch: pytest.MonkeyPatch) -> Iterator[NeptuneServer]:
+    monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")  # The client's own guard against plain HTTP.
+    with neptune_server() as server:
+        yield server
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # The client's, stopped amid it.
+def test_neptune_has_the_metrics_while_an_upload_hangs_and_what_is_left_comes_with_the_next_delivery(
+    neptune: NeptuneServer, weights: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = {"mode": "async", "project": "team/vision", "api_token": neptune.token, "connect_timeout_s": 1}
+    given = {f"neptune__{name}": value for name, value in settings.items()}
+    for name, value in variables({"stop_timeout_s": 0, **given}).items():
+        monkeypatch.setenv(name, value)
+    neptune.uploads_pass.clear()
+    with Experiment("digits", backend=NeptuneBackend(), collectors=[]) as experiment:
+        experiment.log_artifact(weights, type="dataset")
+        wait_for(lambda: neptune.held)
+        for step in range(STEPS):
+            experiment.log_metric("loss", 1 / (step + 1), step)
+        (run,) = neptune.runs.values()
+        wait_for(lambda: len(run["fields"].get("loss", ())) == STEPS)
+    assert ("running", False) == (run["fields"]["tracelet/status"], "artifacts/weights.bin" in run["fields"])
+    wait_for(lambda: not is_leased(delivery_directory(experiment.run_dir, "neptune")))  # The client takes its time.
+    neptune.uploads_pass.set()
+    sync_run(experiment.run_dir, ["neptune"], TraceletSettings.load())
+    assert ("finished", weights.read_bytes()) == (
+        run["fields"]["tracelet/status"],
+        run["fields"]["artifacts/weights.bin"],
+    )
+    assert [step for step, _, _ in run["fields"]["loss"]] == list(range(STEPS))

@@ -1,6 +1,7 @@
 """Takes a run on to Neptune, through the API 1.x of its client.
 
-Every call comes on the thread `tracelet-neptune`, in the order that `tracelet.core.plugins` tells. Guarantee: when
+Every call comes on the thread `tracelet-neptune`, in the order that `tracelet.core.plugins` tells; with a server,
+artifacts on `tracelet-neptune-artifacts`. (Offline they are written as all else: no file is read.) Guarantee: when
 `handle_batch` returns, its records are in the files of the client's queue (`offline`), or the server has acknowledged
 them (`async`). A batch that comes again after a kill or an outage is written again, with the same steps; Neptune takes
 ascending steps only, and so stores each point once.
@@ -9,21 +10,23 @@ ascending steps only, and so stores each point once.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from tracelet.backends._base import RunFacts
 from tracelet.backends._neptune.client import FEATURE, fork_guard
 from tracelet.backends._neptune.fields import Field
+from tracelet.backends._neptune.lane import NeptuneLane
 from tracelet.backends._neptune.paths import NeptunePaths
 from tracelet.backends._neptune.records import fields_of, status_fields
 from tracelet.backends._neptune.session import NeptuneSession
 from tracelet.backends._neptune.settings import NeptuneSettings
-from tracelet.backends._neptune.writer import NeptuneWriter
+from tracelet.backends._neptune.writer import NeptuneWriter, delivered_fields
 from tracelet.core.changes import Change
 from tracelet.core.plugins import BackendPlugin, PluginMetadata, PluginType
 from tracelet.core.records import DESCRIPTION_NAME, STATUS_NAME, MetricData
-from tracelet.errors import RejectedError, SettingsError
+from tracelet.errors import RetryableError, SettingsError
 from tracelet.utils.imports import missing, require
 
 
@@ -36,6 +39,8 @@ class NeptuneBackend(BackendPlugin):
         self._session: NeptuneSession | None = None
         self._writer: NeptuneWriter | None = None
         self._paths: NeptunePaths | None = None
+        self._lane: NeptuneLane | None = None  # With a server.
+        self._lock = threading.Lock()  # Of all but the lane, for an artifact that was set aside for a server.
         self._has_ended = False  # As the last record said.
         self._unanswered: list[MetricData] = []  # In the client's queue; the server has not acknowledged them in time.
 
@@ -71,9 +76,11 @@ class NeptuneBackend(BackendPlugin):
         settings, facts = NeptuneSettings.parse("neptune", config), RunFacts.of(config)
         self._session = session = NeptuneSession(settings, facts)
         self._run = session.run
-        self._paths = NeptunePaths(facts.state_dir)
+        self._paths = paths = NeptunePaths(facts.state_dir)
+        self.uploads_aside = settings.mode == "async"  # type: ignore[misc]  # each instance has its own
+        self._lane = NeptuneLane(settings, facts, paths) if self.uploads_aside else None
         file_type = require(f"{settings.client}.types", FEATURE).File
-        self._writer = NeptuneWriter(session.run, file_type, self._paths, facts.state_dir / "files")
+        self._writer = NeptuneWriter(session.run, file_type, paths.place, paths, facts.state_dir / "files")
 
     def start(self) -> None:
         """Show the run as running."""
@@ -83,11 +90,15 @@ class NeptuneBackend(BackendPlugin):
 
     def stop(self) -> None:
         """Close the client's run. Whether the run has ended was the last record; without one it goes on some day."""
-        session, self._session = self._session, None
-        paths, self._paths = self._paths, None
-        self._active = False
-        self._run = self._writer = None
+        with self._lock:
+            session, self._session = self._session, None
+            paths, self._paths = self._paths, None
+            lane, self._lane = self._lane, None
+            self._active = False
+            self._run = self._writer = None
         try:
+            if lane is not None:
+                lane.close()
             if paths is not None:
                 if not self._unanswered:
                     paths.commit()
@@ -123,14 +134,28 @@ class NeptuneBackend(BackendPlugin):
             RejectedError: The file of a record is gone; none has been taken.
             RetryableError, OSError: The server is away, or the disk does not let us.
         """
-        batch = list(metrics)
+        with self._lock:
+            self._take(list(metrics))
+
+    def handle_artifact(self, metric: MetricData) -> None:
+        """Bring an artifact to the server, while other records are written. Raises as `handle_batch`."""
+        lane = self._lane
+        if lane is not None:
+            lane.store(metric)
+            return
+        with self._lock:
+            if self._session is None:
+                raise RetryableError("the delivery to Neptune was stopped")
+            self._take([metric])
+
+    def _take(self, batch: list[MetricData]) -> None:
         if not batch:
             return
         assert self._session is not None
         assert self._paths is not None
         if batch != self._unanswered:
             # An end that is not the last record was that of an earlier attempt.
-            entries = [(_fields(one), one) for one in batch if one.name != STATUS_NAME or one is batch[-1]]
+            entries = [(delivered_fields(one), one) for one in batch if one.name != STATUS_NAME or one is batch[-1]]
             ends = batch[-1].name == STATUS_NAME
             running = [(status_fields("running"), None)] if self._has_ended and not ends else []
             self._paths.commit()  # What came before has arrived, or it would have come again.
@@ -153,10 +178,3 @@ class NeptuneBackend(BackendPlugin):
         except BaseException:
             self._paths.rollback()  # It comes again.
             raise
-
-
-def _fields(metric: MetricData) -> Sequence[Field]:
-    try:
-        return fields_of(metric).fields
-    except OSError as error:
-        raise RejectedError(f"the file of {metric.name!r} can't be read any more: {error}") from error

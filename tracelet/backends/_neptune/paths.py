@@ -1,7 +1,8 @@
 """Where the fields of a run are in Neptune, and how far each of its series has come.
 
-Called on the backend's thread only. Kept in `fields.db` of the backend's directory, so that a run that is started again
-goes on as it was, and memory stays flat. SQLite writes in `commit` alone: no fork meets an open transaction.
+Called on the backend's thread; `reserve` on that of its artifacts. Kept in `fields.db` of the backend's directory, so
+that a run that is started again goes on as it was, and memory stays flat. SQLite writes in `commit` and `reserve`
+alone: no fork meets an open transaction.
 
 Guarantees: two fields never share a path, nor is one the namespace of another (Neptune refuses both). What was noted
 since the last `commit` is forgotten by `rollback` and by a kill. So a batch that comes again has the same steps as the
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+import threading
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, final
 
@@ -27,7 +30,8 @@ class NeptunePaths:
 
     def __init__(self, directory: Path) -> None:
         """Open it, and make it where it is not there."""
-        self._database = sqlite3.connect(directory / "fields.db")
+        self._lock = threading.RLock()
+        self._database = sqlite3.connect(directory / "fields.db", check_same_thread=False)  # The lock sees to that.
         self._database.executescript(_TABLES)
         self._noted: dict[str, tuple[str, int | None]] = {}  # Path and last step by key.
         self._paths: set[str] = set()  # Of these.
@@ -35,18 +39,25 @@ class NeptunePaths:
 
     def place(self, key: str, path: str) -> tuple[str, bool]:
         """The path of a field, and whether it is new. Where another one has `path`, a `_` follows the level's name."""
-        found = self._find(key)
-        if found is not None:
-            return found[0], False
-        *levels, last = path.split("/")
-        parent = ""
-        for level in levels:
-            parent = self._free(f"{parent}{level}", may_be_namespace=True) + "/"
-        free = self._free(f"{parent}{last}", may_be_namespace=False)
-        self._noted[key] = free, None
-        self._paths.add(free)
-        self._namespaces.update(itertools.accumulate(free.split("/")[:-1], "{}/{}".format))
-        return free, True
+        with self._lock:
+            found = self._find(key)
+            if found is not None:
+                return found[0], False
+            free = self._free_path(path)
+            self._noted[key] = free, None
+            self._paths.add(free)
+            self._namespaces.update(_namespaces_of(free))
+            return free, True
+
+    def reserve(self, key: str, path: str) -> tuple[str, bool]:
+        """As `place`, of a field without points; at once, and for ever. It is new each time: it may have been said."""
+        with self._lock:
+            found = self._find(key)
+            if found is not None:
+                return found[0], True
+            free = self._free_path(path)
+            self._insert({key: (free, None)}, _namespaces_of(free))
+            return free, True
 
     def advance(self, key: str, step: int | None) -> int | None:
         """Count a point of a series.
@@ -58,35 +69,49 @@ class NeptunePaths:
         Returns:
             The point's step; None where it does not ascend.
         """
-        found = self._find(key)
-        assert found is not None
-        path, last = found
-        if step is None:
-            step = 0 if last is None else last + 1
-        if last is not None and float(step) <= float(last):  # Neptune compares floats.
-            return None
-        self._noted[key] = path, step
-        return step
+        with self._lock:
+            found = self._find(key)
+            assert found is not None
+            path, last = found
+            if step is None:
+                step = 0 if last is None else last + 1
+            if last is not None and float(step) <= float(last):  # Neptune compares floats.
+                return None
+            self._noted[key] = path, step
+            return step
 
     def commit(self) -> None:
         """What was noted has arrived."""
-        if self._noted:
-            with self._database:
-                rows = ((key, path, step) for key, (path, step) in self._noted.items())
-                self._database.executemany("INSERT OR REPLACE INTO fields VALUES (?, ?, ?)", rows)
-                namespaces = ((path,) for path in self._namespaces)
-                self._database.executemany("INSERT OR IGNORE INTO namespaces VALUES (?)", namespaces)
-            self.rollback()
+        with self._lock:
+            if self._noted:
+                self._insert(self._noted, self._namespaces)
+                self.rollback()
 
     def rollback(self) -> None:
         """Forget what was noted since."""
-        self._noted.clear()
-        self._paths.clear()
-        self._namespaces.clear()
+        with self._lock:
+            self._noted.clear()
+            self._paths.clear()
+            self._namespaces.clear()
 
     def close(self) -> None:
         """What was noted and not committed is forgotten."""
-        self._database.close()
+        with self._lock:
+            self._database.close()
+
+    def _insert(self, fields: Mapping[str, tuple[str, int | None]], namespaces: Iterable[str]) -> None:
+        with self._database:
+            rows = ((key, path, step) for key, (path, step) in fields.items())
+            self._database.executemany("INSERT OR REPLACE INTO fields VALUES (?, ?, ?)", rows)
+            levels = ((path,) for path in namespaces)
+            self._database.executemany("INSERT OR IGNORE INTO namespaces VALUES (?)", levels)
+
+    def _free_path(self, path: str) -> str:
+        *levels, last = path.split("/")
+        parent = ""
+        for level in levels:
+            parent = self._free(f"{parent}{level}", may_be_namespace=True) + "/"
+        return self._free(f"{parent}{last}", may_be_namespace=False)
 
     def _find(self, key: str) -> tuple[str, int | None] | None:
         noted = self._noted.get(key)
@@ -107,3 +132,7 @@ class NeptunePaths:
     def _is_namespace(self, path: str) -> bool:
         query = "SELECT 1 FROM namespaces WHERE path = ?"
         return path in self._namespaces or self._database.execute(query, (path,)).fetchone() is not None
+
+
+def _namespaces_of(path: str) -> Iterable[str]:
+    return itertools.accumulate(path.split("/")[:-1], "{}/{}".format)

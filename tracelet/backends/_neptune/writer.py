@@ -1,6 +1,6 @@
 """Writes fields by the client: places them, orders the points of a series, and writes a batch with few calls.
 
-Called on the backend's thread only. The points of one series go in one operation of the client's queue.
+For one thread, of the backend or of its artifacts. The points of one series go in one operation of the client's queue.
 """
 
 from __future__ import annotations
@@ -9,15 +9,29 @@ import dataclasses
 import glob
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
 from tracelet.backends._neptune.fields import Field, FieldKind, name_of
 from tracelet.backends._neptune.paths import NeptunePaths
+from tracelet.backends._neptune.records import fields_of
 from tracelet.core.records import MetricData
+from tracelet.errors import RejectedError
 from tracelet.journal.directory import make_private_directory, write_atomically
+
+
+def delivered_fields(metric: MetricData) -> Sequence[Field]:
+    """What to write of a record.
+
+    Raises:
+        RejectedError: The file is gone.
+    """
+    try:
+        return fields_of(metric).fields
+    except OSError as error:
+        raise RejectedError(f"the file of {metric.name!r} can't be read any more: {error}") from error
 
 
 @dataclass(slots=True)
@@ -33,17 +47,26 @@ class _Points:
 class NeptuneWriter:
     """See the module docstring."""
 
-    def __init__(self, run: Any, file_type: Any, paths: NeptunePaths, directory: Path) -> None:
+    def __init__(
+        self,
+        run: Any,
+        file_type: Any,
+        place: Callable[[str, str], tuple[str, bool]],
+        paths: NeptunePaths,
+        directory: Path,
+    ) -> None:
         """Make a writer.
 
         Args:
             run: The client's run.
             file_type: The client's class for files.
+            place: One of the two ways to find a place: `NeptunePaths.place`, or its `reserve`.
             paths: Where the fields are.
             directory: For the files that are made of records; they stay until the server has them.
         """
         self._run = run
         self._file_type = file_type
+        self._find_place = place
         self._paths = paths
         self._directory = directory
 
@@ -69,7 +92,7 @@ class NeptuneWriter:
     def _place(self, one: Field) -> str:
         if one.path.startswith("sys/"):
             return one.path
-        path, is_new = self._paths.place(one.key, one.path)
+        path, is_new = self._find_place(one.key, one.path)
         if is_new and one.owner and path != one.plain_path:
             note = name_of(one, path)
             self._set(note, self._place(note))
