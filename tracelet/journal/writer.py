@@ -452,8 +452,8 @@ class JournalWriter:
         log, segment, supply = self._log, self._segment, self._supply
         try:
             logger.warning("The run %s goes on in new files: %s", self.run.path, reason)
-            self._parent, self.id, self._log = self.id, uuid.uuid4().hex, None
-            self._write, self._segment = _no_segment, None
+            self._write, self._segment, self._log = _no_segment, None, None  # First: nothing more goes to the old ones.
+            self._parent, self.id = self.id, uuid.uuid4().hex
             self._supply = SegmentSupply(self.run, self.id, self._mode, self._max_segment_bytes)
             self._open_log()
         except (OSError, JournalError) as error:
