@@ -65,7 +65,7 @@ def test_wheel_metadata_is_complete(wheel: Path):
     metadata = Parser().parsestr(texts["METADATA"])
     expected = {"Name": "tracelet", "License-Expression": "Apache-2.0", "Requires-Python": ">=3.11"}
     assert expected == {key: metadata[key] for key in expected}
-    extras = "lightning hf keras flax mlflow wandb clearml neptune gpu docker git system media parquet"
+    extras = "lightning hf keras flax mlflow wandb clearml neptune gpu docker git system media parquet aim"
     assert {*extras.split(), "ui", "import", "models", "zstd", "all", "dev"} == set(
         metadata.get_all("Provides-Extra", [])
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def started(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def growing(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the browser looks at: the same runs, to which tests add some."""
+    return Path(shutil.copytree(runs, tmp_path_factory.mktemp("ui") / "growing"))
+
+
+@pytest.fixture(scope="session")
+def started(growing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser, and a server that it has opened the page of."""
-    with serving(runs) as address:
+    with serving(growing) as address:
         browser = Browser(address, tmp_path_factory.mktemp("browser"))
         try:
             yield browser

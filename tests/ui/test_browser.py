@@ -141,8 +141,8 @@ def test_charts_take_turns_so_that_the_page_answers_in_between(browser):
     assert browser.driver.execute_async_script(script) == ["b", "frame", "a", "frame", "c", "frame"]
 
 
-def test_charts_out_of_sight_wait_and_have_the_width_of_the_page_when_they_are_seen(browser, runs):
-    with experiment(runs, "many", run_id="many", project="many") as run:
+def test_charts_out_of_sight_wait_and_have_the_width_of_the_page_when_they_are_seen(browser, growing):
+    with experiment(growing, "many", run_id="many", project="many") as run:
         run.log_metrics({f"layer/{index}": float(index) for index in range(40)}, 0)
     browser.size(1400, 500)
     browser.open("/run?run=many&tab=charts")
@@ -196,8 +196,8 @@ def test_nan_and_infinity_are_visible(browser):
     assert "3 not finite" in browser.text("[data-metric='train/loss'] footer")
 
 
-def test_a_running_training_is_followed(browser, runs):
-    run = experiment(runs, "live", run_id="live", project="live")
+def test_a_running_training_is_followed(browser, growing):
+    run = experiment(growing, "live", run_id="live", project="live")
     run.start()
     run.log_metric("loss", 1.0, 0)
     browser.open("/run?run=live&tab=charts")

@@ -3,8 +3,8 @@ from __future__ import annotations
 from tests.ui.demo import experiment
 
 
-def test_media_of_superseded_steps_are_shown_on_request(started, runs):
-    with experiment(runs, "rewound", run_id="rewound", project="live") as run:
+def test_media_of_superseded_steps_are_shown_on_request(started, growing):
+    with experiment(growing, "rewound", run_id="rewound", project="live") as run:
         run.log_text("of both", "superseded text", 2)
         run.log_text("of one", "nothing came again", 2)
         run.rewind(1)

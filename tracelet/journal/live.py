@@ -69,10 +69,10 @@ class LiveLine:
             attempt: The one that recorded them.
             records: Any.
         """
-        import numpy as np
-
         if not self._rewinds:
             return list(records)
+        import numpy as np
+
         steps = np.array([_place(record) for record in records], np.int64)
         holds = self._holds(attempt, steps, np.array([record.timestamp or 0.0 for record in records]))
         return list(itertools.compress(records, holds.tolist()))
@@ -84,9 +84,9 @@ class LiveLine:
             attempt: The one that recorded them.
             points: Of any series.
         """
-        import numpy as np
-
         if self._rewinds:
+            import numpy as np
+
             steps = np.array([bounded(point.step) for point in points], np.int64)
             holds = self._holds(attempt, steps, np.array([point.time_s for point in points]))
             points = list(itertools.compress(points, holds.tolist()))
@@ -108,10 +108,11 @@ class LiveLine:
     @functools.cached_property
     def _rewinds(self) -> list[_Rewind]:
         """Each mark; the steps of a training before the one that it belongs to are never superseded."""
-        import numpy as np
+        if not any(writer.has(REWIND_NAME) for writer in self._writers):
+            return []  # As most runs: their end, which looks for the last values, does without numpy.
 
         marks = self._marks(REWIND_NAME)
-        begun_s = self._marks(SEGMENT_NAME).times_s if len(marks.steps) else np.empty(0)
+        begun_s = self._marks(SEGMENT_NAME).times_s
         return [
             _Rewind(step, max(begun_s[begun_s <= time_s], default=float("-inf")), time_s)
             for step, time_s in zip(marks.values.tolist(), marks.times_s.tolist(), strict=True)
