@@ -20,6 +20,7 @@ import pytest
 from tests.backends.mlflow_server import MlflowServer, free_port, mlflow_on_sqlite  # noqa: F401 - imported fixtures
 from tests.backends.mlflow_support import QUIET, Remote, database, make_remote, scalar  # noqa: F401 - imported fixtures
 from tests.docs.test_pages import ROOT
+from tests.outages.support import wait_for
 from tracelet import Experiment
 from tracelet.backends.mlflow_backend import MLflowBackend
 from tracelet.delivery.retry import Verdict, judge
@@ -156,19 +157,30 @@ print("open")
 """
 
 
-def test_processes_that_make_one_database_at_once_do_not_ruin_it(tmp_path: Path):
-    command = [sys.executable, "-c", OPENING, f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"]
+def test_processes_that_make_one_database_at_once_or_are_killed_meanwhile_do_not_ruin_it(tmp_path: Path):
+    folder = tmp_path / "new"
+    command = [sys.executable, "-c", OPENING, f"sqlite:///{folder / 'mlflow.db'}"]
     pipe = subprocess.PIPE
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
     processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) for _ in range(4)]
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    for process in processes:
+
+    def begin(process: subprocess.Popen[str]) -> None:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    assert [process.communicate()[0] for process in processes] == ["open\n"] * 4
+
+    first, *others = processes
+    begin(first)
+    wait_for(lambda: any(path.stat().st_size for path in folder.rglob("mlflow.db")))
+    first.kill()
+    assert first.communicate()[0] == ""
+    assert not (folder / "mlflow.db").exists()  # With half of its tables, MLflow may never open it again.
+    for process in others:
+        begin(process)
+    assert [process.communicate()[0] for process in others] == ["open\n"] * 3
 
 
 def test_database_of_another_version_of_mlflow_ends_delivery(

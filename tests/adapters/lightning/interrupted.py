@@ -1,27 +1,29 @@
-"""A training that is interrupted, for `test_resume`: python interrupted.py HOW STEP CHECKPOINT.
+"""A training that is interrupted, for `test_resume`: python interrupted.py PLAN…, each `DIRECTORY,HOW,STEP`.
 
-HOW is `kill`, `exception`, `interrupt` or `nothing`, in the step STEP; CHECKPOINT is the one to resume from, or `none`.
+HOW is `kill`, `exception`, `interrupt` or `nothing`, in the step STEP. It resumes from the checkpoint that lies there.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.adapters.resume.interrupted import Interruption
+from tests.adapters.resume.interrupted import MLFLOW, Interruption, forked
 from tracelet_lightning import TraceletLogger
 
 BATCHES, EPOCHS = 8, 3
 
 
 class Model(L.LightningModule):
-    def __init__(self, how: str, step: int) -> None:
+    def __init__(self, interrupt: Interruption) -> None:
         super().__init__()
-        self.interrupt = Interruption(how, step)
+        self.interrupt = interrupt
         self.layer = torch.nn.Linear(4, 1)
 
     def training_step(self, batch: Any, index: int) -> Any:
@@ -39,7 +41,11 @@ class Model(L.LightningModule):
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
 
-def train(how: str, step: int, checkpoint: str | None, checkpoints: Any, backend: Any = None) -> str:
+def last_checkpoint(home: Path) -> Path | None:
+    return next((path for path in home.rglob("last.ckpt") if "artifacts" not in path.parts), None)
+
+
+def train(interrupt: Interruption, checkpoints: Any, backend: Any = None) -> str:
     torch.manual_seed(0)
     data = TensorDataset(torch.randn(2 * BATCHES, 4))
     logger = TraceletLogger(project="p", backend=backend, log_model="all")
@@ -53,13 +59,14 @@ def train(how: str, step: int, checkpoint: str | None, checkpoints: Any, backend
         enable_model_summary=False,
         enable_progress_bar=False,
     )
-    trainer.fit(Model(how, step), DataLoader(data, 2), DataLoader(data, 8), ckpt_path=checkpoint)
+    checkpoint = last_checkpoint(Path.cwd())
+    trainer.fit(Model(interrupt), DataLoader(data, 2), DataLoader(data, 8), ckpt_path=checkpoint)
     logger.stop()
     return logger.version
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    how, step, checkpoint = sys.argv[1:]
-    saved = L.callbacks.ModelCheckpoint(monitor="val/loss", save_top_k=2, save_last=True)
-    train(how, int(step), None if checkpoint == "none" else checkpoint, saved, ["mlflow"])
+    for module in MLFLOW:
+        importlib.import_module(module)
+    interruption = forked(sys.argv[1:])
+    train(interruption, L.callbacks.ModelCheckpoint(monitor="val/loss", save_top_k=2, save_last=True), ["mlflow"])

@@ -15,7 +15,8 @@ import torch
 import tracelet
 from tests.adapters.lightning.helpers import BATCHES, Lightning, digits
 from tests.adapters.lightning.interrupted import BATCHES as STEPS
-from tests.adapters.lightning.interrupted import EPOCHS, train
+from tests.adapters.lightning.interrupted import EPOCHS, last_checkpoint, train
+from tests.adapters.resume.interrupted import Interruption
 from tracelet import MetricType, RunStatus
 from tracelet.core.records import REWIND_NAME, SEGMENT_NAME
 from tracelet.errors import PluginNotFoundError
@@ -26,24 +27,15 @@ ROOT = PROGRAM.parents[3]
 SERIES = ["train/loss_step", "train/loss_epoch", "val/loss", "lr-Adam", "epoch"]
 
 
-def last_checkpoint(home: Path) -> Path:
-    (found,) = [path for path in home.rglob("last.ckpt") if "artifacts" not in path.parts]
-    return found
-
-
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a training was killed, then failed, then was interrupted, and then came to its end."""
     home = tmp_path_factory.mktemp("interrupted")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRACELET_")}
-    environment = {**kept, "PYTHONPATH": str(ROOT), "TRACELET_COLLECTORS": ""}
-    plan = [("kill", 11, -9), ("exception", 19, 1), ("interrupt", 21, 1), ("nothing", 0, 0)]
-    checkpoint: Any = "none"
-    for how, step, code in plan:
-        command = [sys.executable, "-W", "ignore", PROGRAM, how, str(step), checkpoint]
-        done = subprocess.run(command, check=False, cwd=home, env=environment, capture_output=True, text=True)
-        assert code == done.returncode, done.stderr
-        checkpoint = last_checkpoint(home)
+    own = {"PYTHONPATH": str(ROOT), "TRACELET_COLLECTORS": "", "TRACELET_DELIVERY": "thread"}
+    command = [sys.executable, "-W", "ignore", PROGRAM, ".,kill,11", ".,exception,19", ".,interrupt,21", ".,nothing,0"]
+    done = subprocess.run(command, check=False, cwd=home, env=kept | own, capture_output=True, text=True)
+    assert ["kill -9", "exception 1", "interrupt 1", "nothing 0"] == done.stdout.splitlines(), done.stderr
     return home
 
 
@@ -59,7 +51,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tracelet.Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("reference"))
         patch.setenv("TRACELET_COLLECTORS", "")
-        run_id = train("nothing", 0, None, L.callbacks.ModelCheckpoint(monitor="val/loss"))
+        run_id = train(Interruption("nothing", 0), L.callbacks.ModelCheckpoint(monitor="val/loss"))
         return tracelet.load_run(run_id, dir=Path("tracelet_runs").resolve())
 
 

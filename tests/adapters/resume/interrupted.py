@@ -17,6 +17,10 @@ from typing import Any
 STEPS, EVERY, BATCH = 16, 4, 16
 
 
+MLFLOW = ["tracelet.backends.mlflow_backend", "mlflow.store.tracking.sqlalchemy_store"]
+"""What delivery to its database needs, and takes seconds to import."""
+
+
 class Interruption:
     def __init__(self, how: str, step: int) -> None:
         self.how, self.step = how, step
@@ -153,7 +157,7 @@ def huggingface_trainer(begin_step: Callable[[int], None]) -> None:
 
 
 FRAMEWORKS = {
-    "torch": (torch_loop, ["torch", "sklearn.datasets", "tracelet.core.experiment"]),
+    "torch": (torch_loop, ["torch", "sklearn.datasets", "tracelet.core.experiment", *MLFLOW]),
     "jax": (
         jax_loop,
         ["jax", "optax", "orbax.checkpoint", "flax.linen", "sklearn.datasets", "tracelet.core.experiment"],
@@ -162,17 +166,21 @@ FRAMEWORKS = {
     "huggingface": (huggingface_trainer, ["tests.adapters.hf.helpers", "tracelet_hf.callback"]),
 }
 
+
+def forked(plans: list[str]) -> Interruption:
+    """Fork a process for each plan, one after the other, and tell how it ended. Each returns, in its directory."""
+    for plan in plans:
+        directory, how, step = plan.split(",")
+        child = os.fork()
+        if child == 0:
+            os.chdir(directory)
+            return Interruption(how, int(step))
+        print(how, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    sys.exit()
+
+
 if __name__ == "__main__":
     train, modules = FRAMEWORKS[sys.argv[1]]
     for module in modules:
         importlib.import_module(module)
-    for plan in sys.argv[2:]:
-        directory, how, step = plan.split(",")
-        child = os.fork()
-        if child == 0:
-            break
-        print(how, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-    else:
-        sys.exit()
-    os.chdir(directory)
-    train(Interruption(how, int(step)))
+    train(forked(sys.argv[2:]))

@@ -30,7 +30,7 @@ def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     for name in ("reference", "interrupted"):
         (home / name).mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRACELET_")}
-    own = {"PYTHONPATH": str(ROOT), "TRACELET_COLLECTORS": "", "KERAS_BACKEND": "jax"}
+    own = {"PYTHONPATH": str(ROOT), "TRACELET_COLLECTORS": "", "TRACELET_DELIVERY": "thread", "KERAS_BACKEND": "jax"}
     command = [sys.executable, "-W", "ignore", PROGRAM, request.param, "reference,nothing,0", *PLANS]
     done = subprocess.run(command, check=False, cwd=home, env=kept | own, capture_output=True, text=True)
     assert ["nothing 0", "kill -9", "exception 1", "interrupt -2", "nothing 0"] == done.stdout.splitlines(), done.stderr

@@ -24,6 +24,7 @@ from tracelet.backends._mlflow.api import (
     failure_of,
     without_credentials,
 )
+from tracelet.backends._mlflow.database import prepare
 from tracelet.errors import PermanentError, RetryableError
 from tracelet.utils.imports import require
 
@@ -50,7 +51,7 @@ class StoreApi:
         registry = require("mlflow.tracking._tracking_service.utils", FEATURE)
         try:
             if urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES:
-                _prepare(uri)
+                prepare(uri)
             self._store = registry._get_store(uri, artifacts)  # noqa: SLF001  there is no public way to it
         except (MlflowException, ArgumentError) as error:
             raise PermanentError(f"MLflow can't use {without_credentials(uri)}: {error}") from error
@@ -131,24 +132,6 @@ class StoreApi:
         with _judged():
             found = self._store.get_metric_history(run_id, key, HISTORY_PAGE, page)
         return [Point(key, metric.value, metric.timestamp, metric.step) for metric in found], found.token or None
-
-
-def _prepare(uri: str) -> None:
-    """Connect once, since MLflow's store would try for 100 s, and make the tables.
-
-    That is done under the lock that a server of MLflow's takes: four processes that began at once left an empty SQLite
-    database with half of its tables, for good.
-    """
-    from sqlalchemy import create_engine
-
-    if uri.startswith(_SQLITE):
-        Path(uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(uri)
-    try:
-        engine.connect().close()
-        require("mlflow.store.db.utils", FEATURE)._safe_initialize_tables(engine)  # noqa: SLF001  the server's own way
-    finally:
-        engine.dispose()
 
 
 @contextmanager
