@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 import tracelet
 from tests.adapters.keras.reading import nothing_recorded, only_run, points, steps
 from tests.adapters.keras.workers import BACKENDS, KerasProcess
-from tests.docs.test_pages import ROOT
+from tests.forking import ForkingProcess
 from tracelet import RunStatus
 from tracelet.errors import PluginNotFoundError, RunNotFoundError, UsageError
 
@@ -173,10 +171,30 @@ callback = TraceletCallback(run_id="run", log_freq="batch")
 """
 
 
-def program(backend: str, body: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", PROGRAM + body]
-    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+Program = Callable[[str], tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def forking() -> Iterator[Callable[[str], ForkingProcess]]:
+    """A process for each backend of Keras that is asked for."""
+    made: dict[str, ForkingProcess] = {}
+
+    def process_of(backend: str) -> ForkingProcess:
+        if backend not in made:
+            modules = "tests.adapters.keras.models", "tracelet_keras.callback"
+            made[backend] = ForkingProcess(*modules, KERAS_BACKEND=backend, TF_CPP_MIN_LOG_LEVEL="3")
+        return made[backend]
+
+    yield process_of
+    for process in made.values():
+        process.close()
+
+
+@pytest.fixture
+def program(forking: Callable[[str], ForkingProcess], request: pytest.FixtureRequest) -> Program:
+    """Runs `PROGRAM` and what comes after it, with the backend of the test's `keras` or with JAX."""
+    backend = request.getfixturevalue("keras").backend if "keras" in request.fixturenames else "jax"
+    return lambda body: forking(backend).run(PROGRAM + body)
 
 
 # After step 10. All before it is recorded; of a process that is killed, only what Keras's pool has done by then.
@@ -202,19 +220,22 @@ except BaseException:
         (HANDLED.format("fail") + "fit()", 0, RunStatus.FINISHED, None, 42),
     ],
 )
-def test_the_status_is_true(body: str, code: int, status: RunStatus, error: str | None, last_step: int):
-    done = program("jax", body)
+def test_the_status_is_true(
+    program: Program, body: str, code: int, status: RunStatus, error: str | None, last_step: int
+):
+    ended, printed = program(body)
     run = tracelet.load_run("run")
-    assert (code, status) == (done.returncode, run.status), done.stderr
+    assert (code, status) == (ended, run.status), printed
     assert error is None or error in run.error
     found = steps(run, "train/loss")
     assert list(range(1, last_step + 1)) == (found[:last_step] if status is RunStatus.KILLED else found)
 
 
-def test_an_experiment_of_the_user_is_his_to_end():
+def test_an_experiment_of_the_user_is_his_to_end(program: Program):
     body = 'experiment = tracelet.Experiment("mine", run_id="mine").start()\ncallback = TraceletCallback('
     body += 'experiment=experiment, log_freq="batch")\n' + HANDLED.format("fail")
-    assert 0 == program("jax", body).returncode
+    ended, printed = program(body)
+    assert 0 == ended, printed
     run = tracelet.load_run("mine")
     assert (RunStatus.FINISHED, "mine") == (run.status, run.name)
     assert list(range(1, 11)) == steps(run, "train/loss")
@@ -235,17 +256,17 @@ ORDERS = [
 
 
 @pytest.mark.parametrize(("keras", "order"), ORDERS, indirect=["keras"])
-def test_backup_and_restore_goes_on_with_the_run_and_its_steps(keras: KerasProcess, order: str):
+def test_backup_and_restore_goes_on_with_the_run_and_its_steps(keras: KerasProcess, program: Program, order: str):
     again = f"""{BACKUP}
-more = [models.At(20, kill)] if sys.argv[1:] == ["kill"] else []
+more = [models.At(20, kill)] if {{}} else []
 model.fit(images, labels, batch_size=16, epochs=4, callbacks={order}, verbose=0)
 """
-    first = program(keras.backend, again.replace('sys.argv[1:] == ["kill"]', "True"))
-    assert -signal.SIGKILL == first.returncode, first.stderr
+    ended, printed = program(again.format("True"))
+    assert -signal.SIGKILL == ended, printed
     killed = tracelet.load_run("run")
     assert (RunStatus.KILLED, [0, 1]) == (killed.status, [int(epoch) for _, epoch in points(killed, "epoch")])
-    second = program(keras.backend, again)
-    assert 0 == second.returncode, second.stderr
+    ended, printed = program(again.format("False"))
+    assert 0 == ended, printed
     run = only_run()
     assert RunStatus.FINISHED is run.status
     assert [(8, 0.0), (16, 1.0), (24, 2.0), (32, 3.0)] == points(run, "epoch")
@@ -254,12 +275,13 @@ model.fit(images, labels, batch_size=16, epochs=4, callbacks={order}, verbose=0)
     assert {17, 18, 19} >= {step for step in found if found.count(step) > 1}  # Those that were done again.
 
 
-def test_initial_epoch_goes_on_with_the_run_and_its_steps(keras: KerasProcess):
-    assert 0 == program(keras.backend, 'fit(2)\nmodel.save("model.keras")').returncode
+def test_initial_epoch_goes_on_with_the_run_and_its_steps(keras: KerasProcess, program: Program):
+    ended, printed = program('fit(2)\nmodel.save("model.keras")')
+    assert 0 == ended, printed
     body = 'import keras\nmodel = keras.models.load_model("model.keras")\n'
     body += "model.fit(images, labels, batch_size=16, initial_epoch=2, epochs=4, callbacks=[callback], verbose=0)"
-    done = program(keras.backend, body)
-    assert 0 == done.returncode, done.stderr
+    ended, printed = program(body)
+    assert 0 == ended, printed
     run = only_run()
     assert [(8, 0.0), (16, 1.0), (24, 2.0), (32, 3.0)] == points(run, "epoch")
     assert list(range(1, 33)) == steps(run, "train/loss")
