@@ -7,12 +7,14 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import tracelet
 from tests.adapters.lightning.helpers import Lightning
+from tests.forking import ForkingProcess
 from tracelet import RunStatus
 from tracelet_lightning import TraceletLogger
 
@@ -51,7 +53,7 @@ def test_rank_zero_records_one_run_and_the_others_nothing(namespace: str, strate
     assert (1 if strategy == "ddp" else 3 if plan else 2) == len(list(run.path.glob("*.log")))
 
 
-@pytest.mark.parametrize(("strategy", "plan"), [("ddp", "ranks"), ("ddp_spawn", "ranks alone")])
+@pytest.mark.parametrize(("strategy", "plan"), [("ddp", "ranks"), ("ddp_fork", "ranks alone")])
 def test_all_ranks_record_into_one_run_where_that_is_wanted(strategy: str, plan: str):
     python(HERE / "training.py", "lightning.pytorch", strategy, *plan.split())
     run = tracelet.load_run("ddp")
@@ -80,6 +82,13 @@ def test_failure_in_a_rank_is_a_failure_of_the_run():
     assert "RuntimeError: no memory" in run.error
 
 
+@pytest.fixture(scope="module")
+def forking() -> Iterator[ForkingProcess]:
+    process = ForkingProcess("tracelet_lightning", "lightning.pytorch")
+    yield process
+    process.close()
+
+
 PROGRAM = """
 from tracelet_lightning import TraceletLogger
 TraceletLogger(run_id="r").log_metrics({"a": 1.0}, 0)
@@ -90,8 +99,9 @@ TraceletLogger(run_id="r").log_metrics({"a": 1.0}, 0)
     ("last_line", "status"),
     [("", RunStatus.FINISHED), ("1 / 0", RunStatus.FAILED), ("import os; os._exit(1)", RunStatus.KILLED)],
 )
-def test_end_of_the_program_is_the_end_of_the_run(last_line: str, status: RunStatus):
-    python("-c", PROGRAM + last_line, succeeds=not last_line)
+def test_end_of_the_program_is_the_end_of_the_run(forking: ForkingProcess, last_line: str, status: RunStatus):
+    ended, printed = forking.run(PROGRAM + last_line)
+    assert (1 if last_line else 0) == ended, printed
     run = tracelet.load_run("r")
     assert (status, [1.0]) == (run.status, run.series("a").values.tolist())
 
@@ -104,12 +114,13 @@ logger.log_metrics({"a": 2.0}, 1)
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_pickled_logger_goes_on_in_another_process(begun: bool, tmp_path: Path):
+def test_pickled_logger_goes_on_in_another_process(forking: ForkingProcess, begun: bool, tmp_path: Path):
     logger = TraceletLogger(config={"lr": 0.1}, dir="elsewhere")
     if begun:
         logger.log_metrics({"a": 1.0}, 0)
     (tmp_path / "logger").write_bytes(pickle.dumps(logger))
-    python("-c", LOAD, tmp_path / "logger")
+    ended, printed = forking.run(LOAD, tmp_path / "logger")
+    assert 0 == ended, printed
     assert (RunStatus.RUNNING if begun else RunStatus.FINISHED) is tracelet.load_run(logger.log_dir).status
     logger.log_metrics({"a": 3.0}, 2)
     logger.stop()
