@@ -101,6 +101,27 @@ def test_a_run_that_is_being_written_at_full_speed_is_followed_without_a_gap(tmp
     assert not reader.damage
 
 
+def test_segments_that_come_while_the_first_one_is_looked_for_are_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    writer = new_writer(tmp_path)
+    key, real, sought = writer.define("loss").key, reading.read_block, []
+
+    def too_early(path: Path, slot: int, count: int) -> reading.Block:
+        if sought:
+            return real(path, slot, count)
+        sought.append(path)
+        for step in range(10_000):
+            writer.append(key, step, 1.0)
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(reading, "read_block", too_early)
+    reader = JournalReader(writer.run)
+    assert list(range(10_000)) == steps(records_of(reader))
+    assert 1 < len(list(writer.run.path.glob("*.seg")))
+    assert not reader.damage
+
+
 def test_a_slot_that_was_filled_while_its_block_was_being_copied_is_no_hole(
     logged: Path, monkeypatch: pytest.MonkeyPatch
 ):

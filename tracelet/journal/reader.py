@@ -226,7 +226,7 @@ class WriterReader:
             segment, slot = self._next_place
             # Asked before the slots are read: once there is a successor, nothing is added to this one any more.
             is_last = not self._segment_path(segment + 1).exists()
-            block = self._read_block(segment, slot)
+            block = self._read_block(segment, slot, is_last)
             found = decode_slots(block.data)
             if is_last and found and found[-1] is None:  # It may be being copied at this moment.
                 found.pop()
@@ -263,12 +263,12 @@ class WriterReader:
             self._next_place = (later, 0)
         return True
 
-    def _read_block(self, segment: int, slot: int) -> Block:
+    def _read_block(self, segment: int, slot: int, is_last: bool) -> Block:
         path = self._segment_path(segment)
         try:
             return read_block(path, slot, _BLOCK_SLOTS)
         except FileNotFoundError:
-            if segment > 0 or self._segment_path(1).exists():  # The first one comes with the first scalar.
+            if segment > 0 or not is_last:  # The first one comes with the first scalar, maybe at this moment.
                 self._leave_out(path.name, "it is missing")
         except CorruptJournalError as error:
             self._leave_out(path.name, str(error))
