@@ -186,13 +186,19 @@ def sparkline(values: NDArray[np.float64], width: int) -> str:
 
     parts = np.array_split(values, min(width, len(values))) if len(values) else []
     finite = [part[np.isfinite(part)] for part in parts]
-    # Halved, or the sum or span of the largest numbers would be infinite.
-    means = [float(np.mean(part / 2 / len(part)) * len(part)) if len(part) else math.nan for part in finite]
+    means = [_mean(part) if len(part) else math.nan for part in finite]
     known = [mean for mean in means if not math.isnan(mean)]
     low = min(known, default=0.0)
+    # Halved, or the span of the largest numbers would be infinite.
     span = max(known, default=0.0) / 2 - low / 2
     levels = (mean if math.isnan(mean) else 0.5 if span == 0 else (mean / 2 - low / 2) / span for mean in means)
     return "".join(_NO_VALUE if math.isnan(x) else _BARS[min(int(x * len(_BARS)), len(_BARS) - 1)] for x in levels)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """No more or less than any of them, as a sum that is rounded may be: a constant has no course."""
+    mean = float((values / 2 / len(values)).sum()) * 2  # Halved, or that of the largest numbers would be infinite.
+    return min(max(mean, float(values.min())), float(values.max()))
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------

@@ -68,6 +68,7 @@ def test_sparklines_show_the_course():
     assert "▁▅█" == sparkline(np.array([0.0, 0.5, 1.0]), 12)
     assert "▁█" == sparkline(np.array([1.0, 1.0, 2.0, 2.0]), 2)
     assert "▅▅" == sparkline(np.array([3.0, 3.0]), 12)
+    assert "▅" * 12 == sparkline(np.full(184, 0.001), 12)  # Their sum is rounded.
     assert "▁·█" == sparkline(np.array([-1.7e308, math.nan, 1.7e308]), 12)
     assert "" == sparkline(np.array([]), 12)
 
