@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,21 @@ def started(backend: BackendPlugin, facts: dict[str, Any], **settings: Any) -> B
     return backend
 
 
+def configure(monkeypatch: pytest.MonkeyPatch, backend: str, settings: Mapping[str, object]) -> None:
+    """Have runs and `sync` deliver with these settings; the end of a run waits for no upload."""
+    own = {f"{backend}__{name}": value for name, value in settings.items()}
+    for name, value in variables({"stop_timeout_s": 0, **own}).items():
+        monkeypatch.setenv(name, value)
+
+
+def log_while_an_upload_hangs(experiment: Experiment, weights: Path, held: list[str]) -> None:
+    """Log an artifact, and metrics once its upload has begun."""
+    experiment.log_artifact(weights, type="dataset")
+    wait_for(lambda: held)
+    for step in range(STEPS):
+        experiment.log_metric("loss", 1 / (step + 1), step)
+
+
 def loss(step: int) -> MetricData:
     return MetricData("loss", 1 / (step + 1), MetricType.SCALAR, step, 1.0)
 
@@ -79,15 +94,10 @@ def artifacts_of(task: dict[str, Any]) -> list[dict[str, Any]]:
 def test_clearml_has_the_metrics_while_an_upload_hangs_and_what_is_left_comes_with_the_next_delivery(
     clearml: ClearMLService, weights: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    settings = {f"clearml__{name}": value for name, value in clearml.settings.items()}
-    for name, value in variables({"stop_timeout_s": 0, **settings}).items():
-        monkeypatch.setenv(name, value)
+    configure(monkeypatch, "clearml", clearml.settings)
     clearml.uploads_pass.clear()
     with Experiment("digits", backend=ClearMLBackend(), collectors=[]) as experiment:
-        experiment.log_artifact(weights, type="dataset")
-        wait_for(lambda: clearml.held)
-        for step in range(STEPS):
-            experiment.log_metric("loss", 1 / (step + 1), step)
+        log_while_an_upload_hangs(experiment, weights, clearml.held)
         wait_for(lambda: len(clearml.stored("training_stats_scalar")) == STEPS)
     assert ("in_progress", []) == (clearml.only_task()["status"], artifacts_of(clearml.only_task()))
     clearml.uploads_pass.set()
@@ -236,15 +246,10 @@ def test_neptune_has_the_metrics_while_an_upload_hangs_and_what_is_left_comes_wi
     neptune: NeptuneServer, weights: Path, monkeypatch: pytest.MonkeyPatch
 ):
     settings = {"mode": "async", "project": "team/vision", "api_token": neptune.token, "connect_timeout_s": 1}
-    given = {f"neptune__{name}": value for name, value in settings.items()}
-    for name, value in variables({"stop_timeout_s": 0, **given}).items():
-        monkeypatch.setenv(name, value)
+    configure(monkeypatch, "neptune", settings)
     neptune.uploads_pass.clear()
     with Experiment("digits", backend=NeptuneBackend(), collectors=[]) as experiment:
-        experiment.log_artifact(weights, type="dataset")
-        wait_for(lambda: neptune.held)
-        for step in range(STEPS):
-            experiment.log_metric("loss", 1 / (step + 1), step)
+        log_while_an_upload_hangs(experiment, weights, neptune.held)
         (run,) = neptune.runs.values()
         wait_for(lambda: len(run["fields"].get("loss", ())) == STEPS)
     assert ("running", False) == (run["fields"]["tracelet/status"], "artifacts/weights.bin" in run["fields"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from tracelet.core.records import REWIND_NAME, SEGMENT_NAME, MetricData, MetricType
 from tracelet.journal.columns import Columns, joined
-from tracelet.journal.written import Written, first_rank, spans_s
+from tracelet.journal.written import Written, spans_s, writers_of
 from tracelet.utils.values import INT64_MIN, bounded
 
 if TYPE_CHECKING:
@@ -110,7 +110,6 @@ class LiveLine:
         """Each mark; the steps of a training before the one that it belongs to are never superseded."""
         if not any(writer.has(REWIND_NAME) for writer in self._writers):
             return []  # As most runs: their end, which looks for the last values, does without numpy.
-
         marks = self._marks(REWIND_NAME)
         begun_s = self._marks(SEGMENT_NAME).times_s
         return [
@@ -120,9 +119,7 @@ class LiveLine:
 
     def _marks(self, name: str) -> Columns:
         """A series with its times as if no clock had gone back from one attempt to the next."""
-        rank = first_rank(self._writers, name)
-        found = [writer for writer in self._writers if writer.rank == rank and writer.has(name)]
-        parts = [(writer.attempt, writer.columns(name)) for writer in found]
+        parts = [(writer.attempt, writer.columns(name)) for writer in writers_of(self._writers, name)]
         return joined([part._replace(times_s=part.times_s + self._delays_s.get(number, 0.0)) for number, part in parts])
 
     @functools.cached_property

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 from tracelet.core.records import MetricType
 from tracelet.journal.live import LiveLine
 from tracelet.journal.status import RunStatus
-from tracelet.journal.written import first_rank
+from tracelet.journal.written import first_rank, ranks_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +87,7 @@ class Ranked(ABC):
 
     def ranks_of(self, name: str) -> list[int]:
         """The ranks of the processes that have recorded a metric, ascending."""
-        return sorted({writer.rank for writer in self._writers if writer.has(name)})
+        return ranks_of(self._writers, name)
 
     def spread(self, name: str) -> Spread:
         """How a metric spreads over the ranks at each step: the smallest value, the mean, the largest.

@@ -69,9 +69,21 @@ def in_order(writers: Iterable[_Written]) -> list[_Written]:
     return sorted(writers, key=lambda writer: (writer.attempt, writer.born_ns))
 
 
+def ranks_of(writers: Iterable[Written], name: str) -> list[int]:
+    """The ranks that have a series, ascending."""
+    return sorted({writer.rank for writer in writers if writer.has(name)})
+
+
 def first_rank(writers: Iterable[Written], name: str) -> int:
     """Whose points of a series are the main line: the first rank that has it."""
     return min((writer.rank for writer in writers if writer.has(name)), default=0)
+
+
+def writers_of(writers: Iterable[_Written], name: str, rank: int | None = None) -> list[_Written]:
+    """Those of one rank that have a series, in their order; None: of the first rank that has it."""
+    found = [writer for writer in writers if writer.has(name)]
+    wanted = min((writer.rank for writer in found), default=0) if rank is None else rank
+    return [writer for writer in found if writer.rank == wanted]
 
 
 def spans_s(writers: Iterable[Written]) -> dict[int, tuple[float, float]]:

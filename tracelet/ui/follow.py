@@ -22,7 +22,7 @@ from tracelet.journal.format import log_name, segments_by_writer
 from tracelet.journal.live import LiveLine
 from tracelet.journal.load import Series
 from tracelet.journal.reader import WriterReader, first_line
-from tracelet.journal.written import Written, first_rank, in_order
+from tracelet.journal.written import Written, in_order, ranks_of, writers_of
 from tracelet.ui.columns import ScalarFollower
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class FollowedRun:
     def ranks(self, name: str) -> list[int]:
         """The processes that have a series, by rank."""
         with self._lock:
-            return sorted({writer.rank for writer in self._writers.values() if writer.has(name)})
+            return ranks_of(self._writers.values(), name)
 
     def series(self, name: str, rank: int | None = None, *, superseded: bool = False) -> Series:
         """A series; an empty one where the run has none of this name.
@@ -147,8 +147,7 @@ class FollowedRun:
         """
         with self._lock:
             writers = in_order(self._writers.values())
-            wanted = first_rank(writers, name) if rank is None else rank
-            chosen = [writer for writer in writers if writer.rank == wanted and writer.has(name)]
+            chosen = writers_of(writers, name, rank)
             if superseded:
                 return Series(name, *joined([writer.columns(name) for writer in chosen]))
             return Series(name, *LiveLine(writers).columns(name, chosen))

@@ -35,7 +35,7 @@ def upload(destination: str, key: str, source: Path | bytes, scratch: Path) -> s
             source = written
         try:
             url = manager.upload_file(str(source), f"{destination}/{key}", wait_for_upload=True)
-        except Exception as error:
+        except Exception as error:  # Whatever the library of the storage raises.
             raise RetryableError(f"{destination} does not take the file {source}: {error}") from error
     if not url:  # It says why in ClearML's log.
         raise RetryableError(f"{destination} does not take the file {source}")
