@@ -117,9 +117,7 @@ class WandbRun:
             OSError: wandb-core is gone, or can't write. None is known to have arrived.
         """
         self._rows.end()
-        self._send_config()
-        self._history.send()
-        self._sent.wait()
+        self._write()
         taken, fault = self._taken, self._fault
         self._taken, self._fault = 0, None
         return taken, fault
@@ -186,14 +184,15 @@ class WandbRun:
 
     # -- what is stored ------------------------------------------------------------------------------------------------
 
-    def _send_config(self) -> None:
+    def _write(self) -> None:
+        """Send what is pending, and wait until all is in the file."""
         self._sent.add("config", int(self._config.send()))
+        self._history.send()
+        self._sent.wait()
 
     def _resend(self, files: Sequence[str]) -> None:
         """Send again what a wandb-core which died had written to its files, and not brought to the service."""
         if not self._run.offline:
             self._config.update(send_again(files, self._run, self._log))
-            self._send_config()
-            self._history.send()
-            self._sent.wait()
+            self._write()
             self._state.update({"unfinished": [self._file]})

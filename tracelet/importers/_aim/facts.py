@@ -24,7 +24,7 @@ _NOTES: Final = "SELECT content FROM note WHERE run_id = ? ORDER BY id"
 
 @final
 @dataclass(frozen=True, slots=True)
-class RunFacts:
+class AimFacts:
     """What people gave a run, and its times.
 
     Attributes:
@@ -50,7 +50,7 @@ class RunFacts:
     ended_s: float | None = None
 
 
-def runs_of(home: Path) -> Iterator[RunFacts]:
+def runs_of(home: Path) -> Iterator[AimFacts]:
     """The runs of a repository, as far as they are there, those that were made first in front.
 
     Raises:
@@ -62,10 +62,10 @@ def runs_of(home: Path) -> Iterator[RunFacts]:
             folders.remove(facts.run_id)
             yield facts
     for run_id in sorted(folders):
-        yield RunFacts(run_id, run_id)
+        yield AimFacts(run_id, run_id)
 
 
-def _told(home: Path) -> list[RunFacts]:
+def _told(home: Path) -> list[AimFacts]:
     path = inside(home, _DATABASE)
     if path is None:
         return []
@@ -89,9 +89,9 @@ def _told(home: Path) -> list[RunFacts]:
         raise UsageError(f"{str(path)!r} can't be read as a database of Aim: {error}") from error
 
 
-def _facts(row: dict[str, Any], experiments: dict[int, str], tags: tuple[str, ...], notes: tuple[str, ...]) -> RunFacts:
+def _facts(row: dict[str, Any], experiments: dict[int, str], tags: tuple[str, ...], notes: tuple[str, ...]) -> AimFacts:
     run_id, experiment = str(row["hash"]), experiments.get(row["experiment_id"])
-    return RunFacts(
+    return AimFacts(
         run_id=run_id,
         name=str(row["name"] or run_id),
         experiment=None if experiment is None else str(experiment),

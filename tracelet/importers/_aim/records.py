@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from tracelet.core.importer import Item, Omitted
 from tracelet.core.records import DESCRIPTION_NAME, STATUS_NAME, TAG_PREFIX, MetricData, MetricType
 from tracelet.errors import UsageError
-from tracelet.importers._aim.facts import RunFacts
+from tracelet.importers._aim.facts import AimFacts
 from tracelet.importers._aim.sequences import AimSequence, sequences_of
 from tracelet.importers._aim.store import AimObject, Store, key_of
 from tracelet.importers.files import inside
@@ -35,7 +35,7 @@ class AimRun:
         places: The directories that artifacts may be read from.
     """
 
-    def __init__(self, home: Path, facts: RunFacts, places: Sequence[Path]) -> None:
+    def __init__(self, home: Path, facts: AimFacts, places: Sequence[Path]) -> None:
         self._home = home
         self._facts = facts
         self._places = places
